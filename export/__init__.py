@@ -1,0 +1,1 @@
+"""Run -> artifact: SavedModel, ONNX and lookup tables that provably agree."""

@@ -1,0 +1,1 @@
+"""Text table -> run: prepare, feed, train and search small GRU text classifiers."""

@@ -1,0 +1,303 @@
+"""First contract: the run folder. `write_run` and `read_run` are inverses.
+
+A run folder holds everything export needs, and nothing else is read:
+
+    run.json           schema version, configs, metrics, data fingerprint, versions, seed
+    model.keras        the trained Keras model
+    tokenizer.model    SentencePiece BPE with the normalisation rules compiled in
+    labels.json        label names in id order
+    history.json       per-epoch values
+    test_split.jsonl   the held-out texts, {"text", "label"} a line: agreement is proven on them
+    logs/              TensorBoard
+
+Importing this module pulls no TensorFlow; `load_model` does, when called.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pipeline.config import ModelConfig
+
+if TYPE_CHECKING:
+    import keras
+
+RUN_SCHEMA_VERSION = 1
+MAX_JSON_BYTES = 64 * 2**20
+"""Bound on run.json, labels.json and history.json before they are parsed."""
+LATEST_FILE = "latest"
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
+
+
+class RunError(Exception):
+    """A run folder that cannot be read: missing, damaged, or of a newer schema."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Run:
+    """One trained run as its folder describes it.
+
+    Attributes:
+        folder: Where it lies.
+        name: Folder name, unique among runs.
+        model: Shape of the classifier.
+        training: `TrainConfig` fields as JSON values.
+        metrics: `{"validation"|"test": {"top_1", "top_3", "loss"}}`, fractions; the k of the
+            second is `training["num_predict"]`, its key stays `top_3` when k is 3.
+        data: Data fingerprint and counts, from the data folder.
+        labels: Label names in id order, C of them.
+        max_tokens: Texts are cut to so many ids, in every path.
+        versions: Library name to version at training time.
+        seed: Seed of weights and order.
+    """
+
+    folder: Path
+    name: str
+    model: ModelConfig
+    training: Mapping[str, Any]
+    metrics: Mapping[str, Mapping[str, float]]
+    data: Mapping[str, Any]
+    labels: tuple[str, ...]
+    max_tokens: int
+    versions: Mapping[str, str]
+    seed: int
+
+    @property
+    def model_path(self) -> Path:
+        """The trained model, Keras v3 format."""
+        return self.folder / "model.keras"
+
+    @property
+    def tokenizer_path(self) -> Path:
+        """The SentencePiece model."""
+        return self.folder / "tokenizer.model"
+
+    @property
+    def test_split_path(self) -> Path:
+        """The held-out texts, JSON Lines."""
+        return self.folder / "test_split.jsonl"
+
+    def read_test_split(self) -> Iterator[tuple[str, int]]:
+        """Yield (text, label id) of the held-out split in its stable order.
+
+        Raises:
+            RunError: A line is not of the documented form.
+        """
+        with self.test_split_path.open(encoding="utf-8") as lines:
+            for number, line in enumerate(lines, start=1):
+                try:
+                    row = json.loads(line)
+                    yield str(row["text"]), int(row["label"])
+                except (ValueError, KeyError, TypeError) as err:
+                    raise RunError(
+                        f"{self.test_split_path} line {number}: expected "
+                        '{"text": ..., "label": ...}, '
+                        f"found {line[:60]!r}. Train again with `make train`."
+                    ) from err
+
+
+def check_run_name(name: str) -> None:
+    """Refuse names that could leave the runs folder.
+
+    Raises:
+        ValueError: `name` is not 1-100 letters, digits, dots, dashes, underscores.
+    """
+    if not _NAME.fullmatch(name):
+        raise ValueError(
+            f"run name: expected 1 to 100 letters, digits, '.', '_' or '-', starting with a "
+            f"letter or digit, found {name!r}."
+        )
+
+
+def write_json(path: Path, value: object) -> None:
+    """Write `value` as indented JSON, keys sorted, through a temporary name."""
+    partial = path.with_name(f".{path.name}.partial")
+    partial.write_text(
+        json.dumps(value, indent=2, sort_keys=True, ensure_ascii=False, allow_nan=False) + "\n",
+        encoding="utf-8",
+    )
+    partial.replace(path)
+
+
+def write_run(
+    partial: Path,
+    target: Path,
+    *,
+    model: ModelConfig,
+    training: Mapping[str, Any],
+    metrics: Mapping[str, Mapping[str, float]],
+    data: Mapping[str, Any],
+    labels: Sequence[str],
+    max_tokens: int,
+    versions: Mapping[str, str],
+    seed: int,
+    history: Mapping[str, Sequence[float]],
+) -> Run:
+    """Complete a partial run folder and publish it under its name in one rename.
+
+    Args:
+        partial: Folder beside `target` that already holds `model.keras`, `tokenizer.model`,
+            `test_split.jsonl` and `logs/`.
+        target: The run's final folder; must not exist.
+        model: See `Run`.
+        training: See `Run`.
+        metrics: See `Run`.
+        data: See `Run`.
+        labels: See `Run`.
+        max_tokens: See `Run`.
+        versions: See `Run`.
+        seed: See `Run`.
+        history: Epoch curves, one list a metric.
+
+    Returns:
+        The run, read back from its final place.
+
+    Raises:
+        ValueError: The name is unsafe.
+        RunError: A file is missing from `partial`, or `target` exists.
+    """
+    check_run_name(target.name)
+    for name in ("model.keras", "tokenizer.model", "test_split.jsonl"):
+        if not (partial / name).is_file():
+            raise RunError(f"{partial}: expected {name} before the run is published, found none.")
+    if target.exists():
+        raise RunError(f"{target}: the run exists. Choose another --name or pass --force.")
+    write_json(partial / "labels.json", list(labels))
+    write_json(partial / "history.json", {key: list(values) for key, values in history.items()})
+    write_json(
+        partial / "run.json",
+        {
+            "schema_version": RUN_SCHEMA_VERSION,
+            "model": model.to_json(),
+            "training": dict(training),
+            "metrics": {split: dict(values) for split, values in metrics.items()},
+            "data": dict(data),
+            "max_tokens": max_tokens,
+            "versions": dict(versions),
+            "seed": seed,
+        },
+    )
+    partial.rename(target)
+    latest = target.parent / LATEST_FILE
+    latest_partial = target.parent / f".{LATEST_FILE}.partial"
+    latest_partial.write_text(target.name + "\n", encoding="utf-8")
+    latest_partial.replace(latest)
+    return read_run(target)
+
+
+def _read_json(path: Path) -> Any:
+    try:
+        size = path.stat().st_size
+        if size > MAX_JSON_BYTES:
+            raise RunError(f"{path}: expected at most {MAX_JSON_BYTES} bytes, found {size}.")
+        return json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as err:
+        raise RunError(
+            f"{path}: no such file, so {path.parent} is not a finished run. "
+            "Train one with `make train`."
+        ) from err
+    except ValueError as err:
+        raise RunError(f"{path}: expected JSON, found {err}. Train again.") from err
+
+
+def read_run(folder: Path) -> Run:
+    """Read and check a run folder.
+
+    Args:
+        folder: A folder that `write_run` published.
+
+    Returns:
+        The run. No model is loaded.
+
+    Raises:
+        RunError: The folder is missing, incomplete, damaged, or of a newer schema.
+    """
+    fields = _read_json(folder / "run.json")
+    version = fields.get("schema_version") if isinstance(fields, dict) else None
+    if not isinstance(version, int) or not 1 <= version <= RUN_SCHEMA_VERSION:
+        raise RunError(
+            f"{folder}/run.json: expected schema_version 1 to {RUN_SCHEMA_VERSION}, "
+            f"found {version!r}. Upgrade gatetable or train again."
+        )
+    labels = _read_json(folder / "labels.json")
+    try:
+        run = Run(
+            folder=folder,
+            name=folder.resolve().name,
+            model=ModelConfig.from_json(fields["model"]),
+            training=fields["training"],
+            metrics=fields["metrics"],
+            data=fields["data"],
+            labels=tuple(str(label) for label in labels),
+            max_tokens=int(fields["max_tokens"]),
+            versions=fields["versions"],
+            seed=int(fields["seed"]),
+        )
+    except (KeyError, TypeError, ValueError) as err:
+        raise RunError(f"{folder}/run.json: {err!r}. Train again with `make train`.") from err
+    if len(run.labels) != run.model.num_classes:
+        raise RunError(
+            f"{folder}/labels.json: expected {run.model.num_classes} labels as in run.json, "
+            f"found {len(run.labels)}. Train again with `make train`."
+        )
+    for path in (run.model_path, run.tokenizer_path, run.test_split_path):
+        if not path.is_file():
+            raise RunError(f"{path}: no such file. Train again with `make train`.")
+    return run
+
+
+def find_run(runs: Path, name: str | None = None) -> Path:
+    """Return the folder of the named run, or of the newest one.
+
+    Raises:
+        RunError: There is no such run.
+    """
+    if name is not None:
+        check_run_name(name)
+        if not (runs / name / "run.json").is_file():
+            known = sorted(path.parent.name for path in runs.glob("[!.]*/run.json"))
+            raise RunError(
+                f"{runs}: no run named {name!r}; there are: {', '.join(known) or 'none'}."
+            )
+        return runs / name
+    try:
+        latest = (runs / LATEST_FILE).read_text(encoding="utf-8").strip()
+    except FileNotFoundError as err:
+        raise RunError(f"{runs}: no finished run yet. Train one with `make train`.") from err
+    return find_run(runs, latest)
+
+
+def remove_run(folder: Path) -> None:
+    """Delete a run folder so that readers see it whole or not at all."""
+    doomed = folder.with_name(f".{folder.name}.removed.{os.getpid()}")
+    folder.rename(doomed)
+    shutil.rmtree(doomed)
+
+
+def load_model(run: Run) -> keras.Model:
+    """Load the trained Keras model of a run, our own layers registered.
+
+    Raises:
+        RunError: The file is not a loadable Keras model, or not of the described shape.
+    """
+    import keras
+
+    import pipeline.model  # noqa: F401  (registers MaskedPooling)
+
+    try:
+        model = keras.models.load_model(run.model_path, compile=False, safe_mode=True)
+    except (ValueError, OSError, TypeError) as err:
+        raise RunError(f"{run.model_path}: expected a Keras model, found {err}.") from err
+    if model.output_shape[-1] != run.model.num_classes:
+        raise RunError(
+            f"{run.model_path}: expected {run.model.num_classes} outputs as in run.json, "
+            f"found {model.output_shape[-1]}."
+        )
+    return model

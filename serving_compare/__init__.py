@@ -1,0 +1,1 @@
+"""Artifacts -> report: time the three runtimes fairly and say what was measured."""
