@@ -1,0 +1,103 @@
+"""One array a file: writing, and the distrustful mapping of, a version 1.0 `.npy`.
+
+The header is read by hand up to a small bound and compared with what the manifest's axes call
+for before a single page is mapped, so a header cannot ask for memory, name another type or carry
+a pickle. Source: the format description in `numpy.lib.format`.
+"""
+
+from __future__ import annotations
+
+import io
+import math
+from pathlib import Path
+from typing import IO
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .errors import REMEDY, ArrayHeaderError, ArrayShapeError, ArrayTypeError, FileSizeError
+
+Float32Array = NDArray[np.float32]
+
+MAX_HEADER_BYTES = 1024
+"""NumPy writes 128 bytes for every shape of ours; a longer header is not ours."""
+ALIGNMENT = 64
+"""Array data starts at a multiple of this, as NumPy's own padding gives: one cache line."""
+
+
+def write_array(path: Path, array: Float32Array) -> None:
+    """Write `array` as little-endian float32 in C order; inverse of `map_array`."""
+    with path.open("wb") as file:
+        np.lib.format.write_array(
+            file, np.ascontiguousarray(array, dtype="<f4"), version=(1, 0), allow_pickle=False
+        )
+
+
+def _read_header(file: IO[bytes], place: str) -> tuple[tuple[int, ...], bool, np.dtype[np.generic]]:
+    head = file.read(MAX_HEADER_BYTES)
+    if head[:8] != b"\x93NUMPY\x01\x00":
+        raise ArrayHeaderError(
+            f"{place}: expected a .npy file of version 1.0, found it begins with {head[:8]!r}. "
+            f"{REMEDY}"
+        )
+    length = 10 + int.from_bytes(head[8:10], "little")
+    if length > len(head):
+        raise ArrayHeaderError(
+            f"{place}: expected a header of at most {MAX_HEADER_BYTES} bytes inside the file, "
+            f"found one of {length}. {REMEDY}"
+        )
+    stream = io.BytesIO(head[8:length])
+    try:
+        shape, fortran_order, dtype = np.lib.format.read_array_header_1_0(
+            stream, max_header_size=MAX_HEADER_BYTES
+        )
+    except (ValueError, TypeError, SyntaxError) as err:
+        raise ArrayHeaderError(
+            f"{place}: expected a well-formed .npy header, found {head[10:50]!r}. {REMEDY}"
+        ) from err
+    if length % ALIGNMENT:
+        raise ArrayHeaderError(
+            f"{place}: expected the data at a multiple of {ALIGNMENT} bytes, found it at "
+            f"{length}. {REMEDY}"
+        )
+    file.seek(length)
+    return shape, fortran_order, dtype
+
+
+def map_array(file: IO[bytes], size: int, shape: tuple[int, ...], place: str) -> Float32Array:
+    """Map the array of an open `.npy` read-only after checking its header.
+
+    Args:
+        file: The file, open for reading at its start.
+        size: Its length in bytes.
+        shape: Shape that the manifest's axes call for.
+        place: Its path, for messages.
+
+    Returns:
+        A read-only view of the mapped file. It is a plain ndarray: indexing an `np.memmap` costs
+        1.3 us a row, a view over it 0.12 us.
+
+    Raises:
+        ArrayHeaderError: The header is not one NumPy writes for such an array.
+        ArrayTypeError: Not little-endian float32, or Fortran order.
+        ArrayShapeError: Another shape.
+        FileSizeError: Data cut off, or followed by something.
+    """
+    found, fortran_order, dtype = _read_header(file, place)
+    if dtype.str != "<f4" or fortran_order:
+        order = "Fortran" if fortran_order else "C"
+        raise ArrayTypeError(
+            f"{place}: expected little-endian float32 ('<f4') in C order, found {dtype.str!r} in "
+            f"{order} order. {REMEDY}"
+        )
+    if found != shape:
+        raise ArrayShapeError(
+            f"{place}: expected shape {shape} from manifest.json, found {found}. {REMEDY}"
+        )
+    offset = file.tell()
+    expected = offset + 4 * math.prod(shape)
+    if size != expected:
+        raise FileSizeError(
+            f"{place}: expected {expected} bytes for shape {shape}, found {size}. {REMEDY}"
+        )
+    return np.asarray(np.memmap(file, dtype=np.dtype("<f4"), mode="r", offset=offset, shape=shape))
