@@ -142,7 +142,7 @@ class TrainConfig:
     num_predict: int = 3
     seed: int = 1
     deterministic: bool = False
-    jit_compile: bool = True
+    jit_compile: bool = False
 
     def __post_init__(self) -> None:
         _check_range("num_epochs", self.num_epochs, 1, 10_000)

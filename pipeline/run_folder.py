@@ -192,7 +192,12 @@ def write_run(
     return read_run(target)
 
 
-def _read_json(path: Path) -> Any:
+def read_json(path: Path) -> Any:
+    """Read a JSON file of bounded size.
+
+    Raises:
+        RunError: It is missing, too large, or not JSON.
+    """
     try:
         size = path.stat().st_size
         if size > MAX_JSON_BYTES:
@@ -219,14 +224,14 @@ def read_run(folder: Path) -> Run:
     Raises:
         RunError: The folder is missing, incomplete, damaged, or of a newer schema.
     """
-    fields = _read_json(folder / "run.json")
+    fields = read_json(folder / "run.json")
     version = fields.get("schema_version") if isinstance(fields, dict) else None
     if not isinstance(version, int) or not 1 <= version <= RUN_SCHEMA_VERSION:
         raise RunError(
             f"{folder}/run.json: expected schema_version 1 to {RUN_SCHEMA_VERSION}, "
             f"found {version!r}. Upgrade gatetable or train again."
         )
-    labels = _read_json(folder / "labels.json")
+    labels = read_json(folder / "labels.json")
     try:
         run = Run(
             folder=folder,

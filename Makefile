@@ -1,0 +1,95 @@
+# gatetable: `make` does the main job, `make help` lists the rest.
+# Options of a stage go through ARGS, for example: make train ARGS="--units 256 --num-epochs 12"
+
+PYTHON ?= python3
+VENV ?= .venv
+ARGS ?=
+BUILD := $(or $(GATETABLE_BUILD),build)
+
+PY := $(VENV)/bin/python
+INSTALLED := $(VENV)/.installed
+# TensorFlow's start-up notes are of no use to a reader of our output.
+export TF_CPP_MIN_LOG_LEVEL ?= 2
+
+.DEFAULT_GOAL := all
+.PHONY: all help install data baseline train tune export verify compare report readme \
+        lint format types test test-fast test-slow pre-pr lock clean
+
+all: $(INSTALLED)  ## The main job: prepare, train, export, verify, compare (under 15 minutes on 2 cores)
+	$(PY) -m pipeline data
+	$(PY) -m pipeline baseline
+	$(PY) -m pipeline train
+	$(PY) -m export export
+	$(PY) -m export verify
+	$(PY) -m serving_compare compare
+
+help:  ## List the targets
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
+
+install: $(INSTALLED)  ## Create .venv and install requirements.lock (hashes checked)
+
+$(INSTALLED): requirements.lock
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo "error: gatetable needs Python 3.11 or newer, found $$($(PYTHON) -V). Pass PYTHON=python3.x." >&2; exit 2; }
+	@echo "Installing requirements.lock into $(VENV) (once, about 2 minutes)"
+	$(PYTHON) -m venv $(VENV)
+	$(PY) -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
+	@touch $@
+
+data: $(INSTALLED)  ## Clean, split and tokenise a table of text
+	$(PY) -m pipeline data $(ARGS)
+
+baseline: $(INSTALLED)  ## TF-IDF + linear SVM on the same split: the figure to beat
+	$(PY) -m pipeline baseline $(ARGS)
+
+train: $(INSTALLED)  ## Train one model (prepares the data if need be)
+	$(PY) -m pipeline train $(ARGS)
+
+tune: $(INSTALLED)  ## Search hyperparameters with KerasTuner
+	$(PY) -m pipeline tune $(ARGS)
+
+export: $(INSTALLED)  ## Export the newest run: SavedModel, ONNX, lookup tables, proven to agree
+	$(PY) -m export export $(ARGS)
+
+verify: $(INSTALLED)  ## Check a published artifact: hashes, golden probes, every runtime
+	$(PY) -m export verify $(ARGS)
+
+compare: $(INSTALLED)  ## Time the three runtimes and write a report
+	$(PY) -m serving_compare compare $(ARGS)
+
+report: $(INSTALLED)  ## Render a report again from its raw samples
+	$(PY) -m serving_compare report $(ARGS)
+
+readme: $(INSTALLED)  ## Write the README's tables from docs/reports/reference/report.json
+	$(PY) docs/generate_readme.py
+
+lint: $(INSTALLED)
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/ruff format --check .
+
+format: $(INSTALLED)  ## Format the code
+	$(VENV)/bin/ruff check --fix .
+	$(VENV)/bin/ruff format .
+
+types: $(INSTALLED)
+	$(VENV)/bin/mypy
+
+test-fast: $(INSTALLED)  ## The tests that need no TensorFlow (under a minute)
+	$(PY) -m pytest -q -m "not slow"
+
+test-slow: $(INSTALLED)
+	$(PY) -m pytest -q -m slow
+
+test: lint types test-fast test-slow  ## Lint, types, all tests (under 20 minutes)
+
+pre-pr: lint types test-fast  ## What to run before a commit
+
+lock:  ## Resolve requirements.lock anew from pyproject.toml
+	$(PYTHON) -m venv $(BUILD)/lock-tools
+	$(BUILD)/lock-tools/bin/pip install --quiet uv
+	$(BUILD)/lock-tools/bin/uv pip compile pyproject.toml --all-extras --universal \
+	  --python-version 3.11 --generate-hashes --no-annotate --no-emit-index-url \
+	  --custom-compile-command "make lock" --output-file requirements.lock
+
+clean:  ## Remove everything generated, but for .venv
+	rm -rf $(BUILD)

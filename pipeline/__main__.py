@@ -1,0 +1,256 @@
+"""Command line of the pipeline: `python -m pipeline data | train | tune | baseline`.
+
+Options beat environment variables; `.env` in the working directory is read for variables that are
+not set. Heavy libraries are imported inside the commands, so that `--help` answers at once.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+from dotenv import load_dotenv
+from rich.console import Console
+from rich.table import Table
+
+from pipeline.config import ModelConfig, PrepareConfig, TrainConfig
+from pipeline.run_folder import Run, RunError
+from pipeline.source import DataError
+
+if TYPE_CHECKING:
+    from pipeline.data_folder import PreparedData
+
+EXIT_BAD_INPUT = 2
+
+
+def build_root() -> Path:
+    """Return the folder of everything generated: `GATETABLE_BUILD`, or `build`."""
+    return Path(os.environ.get("GATETABLE_BUILD") or "build")
+
+
+class _Group(click.Group):
+    """Turns the errors a user can cause into one line and exit code 2."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except (DataError, RunError, ValueError, OSError) as err:
+            click.echo(f"error: {err}", err=True)
+            ctx.exit(EXIT_BAD_INPUT)
+
+
+@click.group(cls=_Group, context_settings={"help_option_names": ["-h", "--help"]})
+def cli() -> None:
+    """Prepare a table of text and labels, and train GRU classifiers on it.
+
+    \b
+    The embedded dataset:     python -m pipeline train
+    Your own CSV:             python -m pipeline train --source news.csv.gz --text-column headline
+    A CSV inside a ZIP:       ZIPFILE_NAME=news.zip FILE_NAME=news.csv python -m pipeline train
+    """  # noqa: D301  (click's \b keeps the lines apart)
+    load_dotenv(Path(".env"))
+
+
+def _apply(options: list[Callable[[Any], Any]]) -> Callable[[Any], Any]:
+    def decorate(function: Any) -> Any:
+        for option in reversed(options):
+            function = option(function)
+        return function
+
+    return decorate
+
+
+_PREPARE = PrepareConfig()
+_TRAIN = TrainConfig()
+
+data_options = _apply(
+    [
+        click.option(
+            "--source",
+            type=click.Path(path_type=Path),
+            help="A .csv or .csv.gz file. Default: the embedded WordNet definitions.",
+        ),
+        click.option(
+            "--zipfile-name",
+            envvar="ZIPFILE_NAME",
+            help="A ZIP under data/; goes with --file-name.  [env: ZIPFILE_NAME]",
+        ),
+        click.option(
+            "--file-name", envvar="FILE_NAME", help="The CSV inside the ZIP.  [env: FILE_NAME]"
+        ),
+        click.option("--text-column", default=_PREPARE.text_column, show_default=True),
+        click.option("--label-column", default=_PREPARE.label_column, show_default=True),
+        click.option(
+            "--vocab-size",
+            default=_PREPARE.vocab_size,
+            show_default=True,
+            help="SentencePiece pieces; lowered with a notice where the text cannot carry them.",
+        ),
+        click.option(
+            "--max-tokens",
+            default=_PREPARE.max_tokens,
+            show_default=True,
+            help="Longer texts are cut, in training and in every export.",
+        ),
+    ]
+)
+
+
+def _prepare(options: dict[str, Any], console: Console) -> PreparedData:
+    from pipeline.prepare import prepare
+    from pipeline.source import resolve_source
+
+    source = resolve_source(
+        path=options.pop("source"),
+        zipfile_name=options.pop("zipfile_name"),
+        file_name=options.pop("file_name"),
+    )
+    config = PrepareConfig(
+        **{
+            field: options.pop(field)
+            for field in ("text_column", "label_column", "vocab_size", "max_tokens")
+        }
+    )
+    return prepare(source, config, build_root() / "data" / source.name, console=console)
+
+
+@cli.command()
+@data_options
+def data(**options: Any) -> None:
+    """Clean, split and tokenise a table into build/data/<name>/.
+
+    Bad rows are counted and sampled into rejects.jsonl, never silently lost. The 8:1:1 split
+    hashes the text itself: adding rows moves none, and no text is in two splits. A second call on
+    the same file and options does nothing.
+
+    Example: python -m pipeline data --source news.csv --label-column section
+    """
+    console = Console()
+    prepared = _prepare(options, console)
+    table = Table("split", "rows", title=f"{prepared.name}: {len(prepared.labels)} classes")
+    for split in ("train", "validation", "test"):
+        table.add_row(split, f"{getattr(prepared, split).count:,}")
+    console.print(table)
+    console.print(f"{prepared.folder}", highlight=False)
+
+
+@cli.command()
+@data_options
+@click.option("--embed-dim", default=192, show_default=True, help="Costs nothing when serving.")
+@click.option("--units", default=128, show_default=True, help="H, the state of one direction.")
+@click.option("--layers", default=1, show_default=True)
+@click.option("--bidirectional/--unidirectional", default=True, show_default=True)
+@click.option(
+    "--pooling", type=click.Choice(["last", "max", "mean"]), default="max", show_default=True
+)
+@click.option("--relu/--no-relu", default=True, show_default=True)
+@click.option("--embedding-dropout", default=0.4, show_default=True)
+@click.option("--head-dropout", default=0.5, show_default=True)
+@click.option("--num-epochs", default=_TRAIN.num_epochs, show_default=True)
+@click.option("--batch-size", default=_TRAIN.batch_size, show_default=True)
+@click.option("--learning-rate", default=_TRAIN.learning_rate, show_default=True)
+@click.option("--weight-decay", default=_TRAIN.weight_decay, show_default=True)
+@click.option("--label-smoothing", default=_TRAIN.label_smoothing, show_default=True)
+@click.option("--word-dropout", default=_TRAIN.word_dropout, show_default=True)
+@click.option("--patience", default=_TRAIN.patience, show_default=True)
+@click.option(
+    "--num-predict", default=_TRAIN.num_predict, show_default=True, help="k of top-k accuracy."
+)
+@click.option("--seed", default=_TRAIN.seed, show_default=True)
+@click.option("--deterministic/--fast", default=_TRAIN.deterministic, show_default=True)
+@click.option(
+    "--jit-compile/--no-jit-compile",
+    default=_TRAIN.jit_compile,
+    show_default=True,
+    help="XLA. Pays on CPUs with AVX-512 and long trainings; costs seconds a batch shape.",
+)
+@click.option("--hp", type=click.Path(path_type=Path), help="best.json of `tune`; beats options.")
+@click.option("--name", help="Run name. Default: dataset and a hash of all settings.")
+@click.option("--force", is_flag=True, help="Train again even if this run is finished.")
+def train(name: str | None, force: bool, hp: Path | None, **options: Any) -> None:
+    """Prepare the data if need be, train, evaluate, and write build/runs/<run>/.
+
+    Killed at any time, the same command goes on with the interrupted epoch. A finished run is
+    left alone. TensorBoard: tensorboard --logdir build/runs
+
+    Example: python -m pipeline train --units 256 --num-epochs 12
+    """
+    from pipeline.train import train as train_run
+
+    console = Console()
+    prepared = _prepare(options, console)
+    if hp is not None:
+        options.update(_read_hyperparameters(hp, known=options))
+    training_fields = {field.name for field in dataclasses.fields(TrainConfig)}
+    training = TrainConfig(
+        **{key: options.pop(key) for key in tuple(options) if key in training_fields}
+    )
+    model = ModelConfig(vocab_size=prepared.vocab_size, num_classes=len(prepared.labels), **options)
+    run = train_run(
+        prepared, model, training, build_root() / "runs", name=name, force=force, console=console
+    )
+    print_results(run, prepared, console)
+
+
+def _read_hyperparameters(path: Path, *, known: dict[str, Any]) -> dict[str, Any]:
+    from pipeline.run_folder import read_json
+
+    values = read_json(path)
+    if not isinstance(values, dict) or not set(values) <= set(known):
+        raise ValueError(
+            f"{path}: expected a JSON object with keys among {', '.join(sorted(known))}, "
+            f"found {str(values)[:80]}. Write one with `make tune`."
+        )
+    return values
+
+
+def print_results(run: Run, prepared: PreparedData, console: Console) -> None:
+    """Print the accuracies of a run, beside the linear baseline where it was measured."""
+    from pipeline.baseline import read_baseline
+
+    k = run.training["num_predict"]
+    table = Table("", "validation top-1", f"top-{k}", "test top-1", f"top-{k}")
+    rows = [(run.name, run.metrics)]
+    baseline = read_baseline(prepared, k=k)
+    if baseline is not None:
+        rows.append(("TF-IDF + linear SVM", baseline.metrics))
+    for label, metrics in rows:
+        table.add_row(
+            label,
+            *(
+                f"{100 * metrics[split][metric]:.2f} %"
+                for split in ("validation", "test")
+                for metric in ("top_1", f"top_{k}")
+            ),
+        )
+    console.print(table)
+    console.print(f"{run.folder}", highlight=False)
+
+
+@cli.command()
+@data_options
+@click.option("--num-predict", default=_TRAIN.num_predict, show_default=True)
+def baseline(num_predict: int, **options: Any) -> None:
+    """Train TF-IDF + linear SVM on the same split: the figure to beat.
+
+    Example: python -m pipeline baseline --source news.csv
+    """
+    from pipeline.baseline import measure_baseline
+
+    console = Console()
+    prepared = _prepare(options, console)
+    result = measure_baseline(prepared, k=num_predict)
+    for split, metrics in result.metrics.items():
+        console.print(
+            f"TF-IDF + linear SVM  {split:<10}  top-1 {100 * metrics['top_1']:.2f} %  "
+            f"top-{num_predict} {100 * metrics[f'top_{num_predict}']:.2f} %",
+            highlight=False,
+        )
+
+
+if __name__ == "__main__":
+    cli(prog_name="python -m pipeline")

@@ -1,0 +1,433 @@
+"""Fit one model, resume it, evaluate it, and publish the run folder.
+
+A training lives in `runs/.<name>.partial/` until it is finished; `checkpoint.json` there says how
+far it came. Killed at any time, the next call of the same settings goes on with the epoch that
+was interrupted: weights, optimiser, dropout state, early stopping and curves are all restored, and
+the batches of an epoch derive from (seed, epoch) alone.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import math
+import platform
+import shutil
+import time
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import filelock
+import keras
+import tensorflow as tf
+from keras import ops
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from pipeline import dataset
+from pipeline.config import ModelConfig, TrainConfig
+from pipeline.data_folder import PreparedData
+from pipeline.model import build_model
+from pipeline.run_folder import (
+    Run,
+    RunError,
+    check_run_name,
+    read_run,
+    remove_run,
+    write_json,
+    write_run,
+)
+
+TRAINING_VERSION = 1
+"""Part of a run's key: raised when the same settings would train another model."""
+WARM_UP_SHARE = 0.3
+"""Share of the steps in which the learning rate rises; the rest falls along a cosine."""
+PROGRESS_EVERY = 10
+"""Steps between two updates of the bar: reading the metrics waits for the step to end."""
+
+
+@keras.saving.register_keras_serializable(package="gatetable")
+class OneCycle(keras.optimizers.schedules.LearningRateSchedule):
+    """Linear warm-up to `peak`, then a cosine down to a thousandth of it.
+
+    Args:
+        peak: Highest learning rate.
+        total_steps: Steps of the whole training.
+    """
+
+    def __init__(self, peak: float, total_steps: int) -> None:
+        super().__init__()
+        self.peak = peak
+        self.total_steps = total_steps
+
+    def __call__(self, step: Any) -> Any:
+        """Return the learning rate of `step`, a scalar."""
+        done = ops.cast(step, "float32") / self.total_steps
+        rising = done / WARM_UP_SHARE
+        falling = 0.5 * (1.0 + ops.cos(math.pi * (done - WARM_UP_SHARE) / (1.0 - WARM_UP_SHARE)))
+        return self.peak * ops.maximum(ops.where(done < WARM_UP_SHARE, rising, falling), 1e-3)
+
+    def get_config(self) -> dict[str, Any]:
+        """Return the arguments of the constructor."""
+        return {"peak": self.peak, "total_steps": self.total_steps}
+
+
+def make_run_name(data: PreparedData, model: ModelConfig, training: TrainConfig) -> str:
+    """Name a run after its data and everything that decides its weights.
+
+    The same settings on the same data give the same name, so a second `make train` finds the
+    finished run and an interrupted one finds its checkpoint.
+    """
+    key = json.dumps(
+        [TRAINING_VERSION, data.fingerprint, model.to_json(), training.to_json()], sort_keys=True
+    )
+    return f"{data.name[:80]}-{hashlib.sha256(key.encode()).hexdigest()[:8]}"
+
+
+def compile_model(
+    model: keras.Model, training: TrainConfig, *, num_classes: int, total_steps: int
+) -> None:
+    """Compile with AdamW on a one-cycle schedule, label smoothing and the reported metrics."""
+    smoothing = training.label_smoothing
+
+    def smoothed_cross_entropy(labels: Any, probabilities: Any) -> Any:
+        one_hot = ops.one_hot(ops.cast(ops.reshape(labels, (-1,)), "int32"), num_classes)
+        return keras.losses.categorical_crossentropy(
+            one_hot, probabilities, label_smoothing=smoothing
+        )
+
+    k = training.num_predict
+    model.compile(
+        optimizer=keras.optimizers.AdamW(
+            OneCycle(training.learning_rate, total_steps), weight_decay=training.weight_decay
+        ),
+        loss=smoothed_cross_entropy,
+        metrics=[
+            keras.metrics.SparseCategoricalAccuracy(name="top_1"),
+            keras.metrics.SparseTopKCategoricalAccuracy(k=k, name=f"top_{k}"),
+            # The plain cross entropy: comparable between runs of different smoothing.
+            keras.metrics.SparseCategoricalCrossentropy(name="cross_entropy"),
+        ],
+        jit_compile=training.jit_compile,
+    )
+
+
+class Checkpoint(keras.callbacks.Callback):
+    """Keeps `last` and `best` weights and the curves on disk, and stops early.
+
+    Owns `folder/{last,best}.weights.h5` and `folder/checkpoint.json`; the JSON is replaced last
+    and names the files it stands for, so a kill between two writes leaves the previous state.
+    Keras's `BackupAndRestore` keeps neither curves nor early-stopping state, hence this class.
+
+    Args:
+        folder: The partial run folder.
+        patience: Epochs without a better validation top-1 before training stops.
+    """
+
+    def __init__(self, folder: Path, patience: int) -> None:
+        super().__init__()
+        self.folder = folder
+        self.patience = patience
+        self.history: dict[str, list[float]] = {}
+        self.epochs_done = 0
+        self.best_epoch = -1
+        self.seconds = 0.0
+        self._started = time.monotonic()
+
+    @property
+    def _state_path(self) -> Path:
+        return self.folder / "checkpoint.json"
+
+    def _weights_path(self, epoch: int) -> Path:
+        return self.folder / f"epoch-{epoch:05d}.weights.h5"
+
+    @property
+    def is_finished(self) -> bool:
+        """Whether early stopping has ended this training."""
+        return self.epochs_done - 1 - self.best_epoch >= self.patience
+
+    def restore(self, model: keras.Model) -> None:
+        """Load the newest complete state into a compiled `model`; no-op on a fresh folder."""
+        if not self._state_path.is_file():
+            return
+        state = json.loads(self._state_path.read_text(encoding="utf-8"))
+        self.epochs_done = state["epochs_done"]
+        self.best_epoch = state["best_epoch"]
+        self.history = state["history"]
+        self.seconds = state["seconds"]
+        model.optimizer.build(model.trainable_variables)
+        model.load_weights(self._weights_path(self.epochs_done - 1))
+
+    def load_best(self, model: keras.Model) -> None:
+        """Load the weights of the best epoch."""
+        model.load_weights(self._weights_path(self.best_epoch))
+
+    def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
+        """Record the epoch, then forget the weights nobody needs any more."""
+        logs = logs or {}
+        for name, value in logs.items():
+            self.history.setdefault(name, []).append(float(value))
+        curve = self.history["val_top_1"]
+        self.best_epoch = max(range(len(curve)), key=lambda index: (curve[index], -index))
+        self.epochs_done = epoch + 1
+        now = time.monotonic()
+        self.seconds += now - self._started
+        self._started = now
+        self.model.save_weights(self._weights_path(epoch), overwrite=True)
+        write_json(
+            self._state_path,
+            {
+                "epochs_done": self.epochs_done,
+                "best_epoch": self.best_epoch,
+                "history": self.history,
+                "seconds": self.seconds,
+            },
+        )
+        keep = {self._weights_path(epoch), self._weights_path(self.best_epoch)}
+        for path in self.folder.glob("epoch-*.weights.h5"):
+            if path not in keep:
+                path.unlink()
+        if self.is_finished:
+            self.model.stop_training = True
+
+
+class ProgressBar(keras.callbacks.Callback):
+    """One bar an epoch and one line a finished epoch, on the given console."""
+
+    def __init__(self, console: Console, *, num_epochs: int, steps: int, k: int) -> None:
+        super().__init__()
+        self._console = console
+        self._num_epochs = num_epochs
+        self._steps = steps
+        self._k = k
+        self._progress: Progress | None = None
+
+    def on_epoch_begin(self, epoch: int, logs: dict[str, float] | None = None) -> None:
+        """Start the epoch's bar."""
+        self._epoch_started = time.monotonic()
+        self._progress = Progress(
+            TextColumn(f"epoch {epoch + 1:>2}/{self._num_epochs}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeRemainingColumn(),
+            TextColumn("loss {task.fields[loss]:.3f}  top-1 {task.fields[top_1]:.3f}"),
+            console=self._console,
+            transient=True,
+        )
+        self._task = self._progress.add_task("", total=self._steps, loss=0.0, top_1=0.0)
+        self._progress.start()
+
+    def on_train_batch_end(self, batch: int, logs: dict[str, float] | None = None) -> None:
+        """Move the bar."""
+        if self._progress and (batch + 1) % PROGRESS_EVERY == 0 and logs:
+            self._progress.update(
+                self._task, completed=batch + 1, loss=logs["loss"], top_1=logs["top_1"]
+            )
+
+    def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
+        """Replace the bar by a line of results."""
+        self.close()
+        if logs:
+            k = self._k
+            self._console.print(
+                f"epoch {epoch + 1:>2}/{self._num_epochs}  "
+                f"{time.monotonic() - self._epoch_started:5.0f} s  loss {logs['loss']:.3f}  "
+                f"validation top-1 {logs['val_top_1']:.4f}  top-{k} {logs[f'val_top_{k}']:.4f}",
+                highlight=False,
+            )
+
+    def close(self) -> None:
+        """Remove a bar that an exception left on the screen."""
+        if self._progress:
+            self._progress.stop()
+            self._progress = None
+
+
+def _write_test_split(data: PreparedData, path: Path) -> None:
+    with path.open("w", encoding="utf-8") as lines:
+        for text, label in dataset.read_texts(data.test.shards):
+            lines.write(json.dumps({"text": text, "label": label}, ensure_ascii=False) + "\n")
+
+
+def _describe_versions() -> dict[str, str]:
+    libraries = ("tensorflow", "tensorflow-text", "keras", "numpy", "sentencepiece")
+    return {"python": platform.python_version()} | {name: version(name) for name in libraries}
+
+
+def train(
+    data: PreparedData,
+    model_config: ModelConfig,
+    training: TrainConfig,
+    runs: Path,
+    *,
+    name: str | None = None,
+    force: bool = False,
+    console: Console | None = None,
+) -> Run:
+    """Train, or finish training, the model that the configs describe.
+
+    Args:
+        data: A prepared data folder.
+        model_config: Shape; `vocab_size` and `num_classes` must be those of `data`.
+        training: How to fit.
+        runs: Parent of the run folders.
+        name: Run name; derived from data and settings when absent.
+        force: Replace a finished run of that name and forget an unfinished one.
+        console: Where progress goes; silent when absent.
+
+    Returns:
+        The finished run; at once when it was finished before.
+
+    Raises:
+        RunError: Another process trains this run, or a finished run of this name has other
+            settings.
+        ValueError: Config and data do not fit.
+    """
+    if (model_config.vocab_size, model_config.num_classes) != (data.vocab_size, len(data.labels)):
+        raise ValueError(
+            f"model config: expected vocab_size {data.vocab_size} and num_classes "
+            f"{len(data.labels)} as in {data.folder}, found {model_config.vocab_size} and "
+            f"{model_config.num_classes}."
+        )
+    if not 1 <= training.num_predict <= len(data.labels):
+        raise ValueError(
+            f"num_predict: expected a value from 1 to the {len(data.labels)} classes, "
+            f"found {training.num_predict}."
+        )
+    name = name or make_run_name(data, model_config, training)
+    check_run_name(name)
+    console = console or Console(quiet=True)
+    target = runs / name
+    partial = runs / f".{name}.partial"
+    runs.mkdir(parents=True, exist_ok=True)
+    try:
+        with filelock.FileLock(runs / f".{name}.lock", timeout=0):
+            if force:
+                shutil.rmtree(partial, ignore_errors=True)
+            elif target.exists():
+                run = read_run(target)
+                _check_same_settings(run, data, model_config, training)
+                console.print(f"Run {name} is finished already (--force trains it again).")
+                return run
+            partial.mkdir(exist_ok=True)
+            return _fit(data, model_config, training, partial, target, console)
+    except filelock.Timeout as err:
+        raise RunError(
+            f"{target}: another process is training this run. Wait for it, or choose another "
+            "--name."
+        ) from err
+
+
+def _check_same_settings(
+    run: Run, data: PreparedData, model_config: ModelConfig, training: TrainConfig
+) -> None:
+    wanted = (model_config, training.to_json(), data.fingerprint)
+    if (run.model, dict(run.training), run.data["fingerprint"]) != wanted:
+        raise RunError(
+            f"{run.folder}: a finished run of this name has other settings or other data. "
+            "Choose another --name, or pass --force to replace it."
+        )
+
+
+def _fit(
+    data: PreparedData,
+    model_config: ModelConfig,
+    training: TrainConfig,
+    partial: Path,
+    target: Path,
+    console: Console,
+) -> Run:
+    # Before any tokenizer: seeding afterwards destroys the SentencePiece op's resource.
+    keras.utils.set_random_seed(training.seed)
+    if training.deterministic:
+        tf.config.experimental.enable_op_determinism()
+    widths = dataset.WIDTHS if training.jit_compile else None
+    steps = dataset.count_steps(data.train.count, training.batch_size)
+    model = build_model(model_config)
+    compile_model(
+        model,
+        training,
+        num_classes=model_config.num_classes,
+        total_steps=steps * training.num_epochs,
+    )
+    checkpoint = Checkpoint(partial, training.patience)
+    checkpoint.restore(model)
+    if checkpoint.epochs_done:
+        console.print(f"Resuming after epoch {checkpoint.epochs_done} of {training.num_epochs}.")
+
+    stream = dataset.make_training_stream(
+        data.train.shards,
+        data.tokenizer_path,
+        num_rows=data.train.count,
+        max_tokens=data.max_tokens,
+        batch_size=training.batch_size,
+        seed=training.seed,
+        start_epoch=checkpoint.epochs_done,
+        word_dropout=training.word_dropout,
+        widths=widths,
+    )
+    validation, test = (
+        dataset.make_evaluation_dataset(
+            split.shards, data.tokenizer_path, max_tokens=data.max_tokens, widths=widths
+        )
+        for split in (data.validation, data.test)
+    )
+    bar = ProgressBar(console, num_epochs=training.num_epochs, steps=steps, k=training.num_predict)
+    tensorboard = keras.callbacks.TensorBoard(partial / "logs", write_graph=False)
+    try:
+        if not checkpoint.is_finished and checkpoint.epochs_done < training.num_epochs:
+            model.fit(
+                stream.dataset,
+                epochs=training.num_epochs,
+                initial_epoch=checkpoint.epochs_done,
+                steps_per_epoch=steps,
+                validation_data=validation,
+                callbacks=[checkpoint, bar, tensorboard],
+                # Keras would warn that it cannot shuffle a tf.data pipeline.
+                shuffle=False,
+                verbose=0,
+            )
+    finally:
+        bar.close()
+    checkpoint.load_best(model)
+
+    k = training.num_predict
+    metrics = {}
+    for split, batches in (("validation", validation), ("test", test)):
+        values = model.evaluate(batches, verbose=0, return_dict=True)
+        metrics[split] = {
+            "top_1": values["top_1"],
+            f"top_{k}": values[f"top_{k}"],
+            "loss": values["cross_entropy"],
+        }
+    # A fresh, uncompiled model: optimiser state is three times the weights and nobody's business.
+    final = build_model(model_config)
+    final.set_weights(model.get_weights())
+    final.save(partial / "model.keras")
+    shutil.copyfile(data.tokenizer_path, partial / "tokenizer.model")
+    _write_test_split(data, partial / "test_split.jsonl")
+    for path in (*partial.glob("epoch-*.weights.h5"), partial / "checkpoint.json"):
+        path.unlink()
+    if target.exists():
+        remove_run(target)
+    return write_run(
+        partial,
+        target,
+        model=model_config,
+        training=dataclasses.asdict(training),
+        metrics=metrics,
+        data={
+            "name": data.name,
+            "fingerprint": data.fingerprint,
+            "train": data.train.count,
+            "validation": data.validation.count,
+            "test": data.test.count,
+        },
+        labels=data.labels,
+        max_tokens=data.max_tokens,
+        versions=_describe_versions(),
+        seed=training.seed,
+        history={**checkpoint.history, "seconds": [checkpoint.seconds]},
+    )
