@@ -1,0 +1,208 @@
+"""Command line of the export stage: `python -m export export` and `python -m export verify`."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import NoReturn
+
+import click
+from dotenv import load_dotenv
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn
+from rich.table import Table
+
+from export.agreement import AgreementError
+from export.bundle import Artifact, BundleError, find_artifact
+from export.lookup import ArtifactError
+from export.model_card import FORM_PATHS, format_bytes
+from export.preflight import DEFAULT_MAX_TABLE_MB, ExportError
+from export.publish import BusyError, export_run
+from export.verify import verify_artifact
+from pipeline.run_folder import RunError, find_run
+
+_BUILD = click.option(
+    "--build",
+    type=click.Path(path_type=Path, file_okay=False),
+    default=Path("build"),
+    show_default=True,
+    envvar="GATETABLE_BUILD",
+    help="Root of everything generated.",
+)
+
+
+def _fail(error: Exception, code: int) -> NoReturn:
+    """Print one known error and leave with its exit code."""
+    click.echo(f"error: {error}", err=True)
+    sys.exit(code)
+
+
+@contextmanager
+def _known_errors() -> Iterator[None]:
+    """Turn known errors into exit codes: 1 for a failed check, 2 for bad input."""
+    try:
+        yield
+    except AgreementError as err:
+        _fail(err, 1)
+    except (
+        BundleError,
+        BusyError,
+        ExportError,
+        RunError,
+        ArtifactError,
+        ValueError,
+        OSError,
+    ) as err:
+        _fail(err, 2)
+
+
+@contextmanager
+def _progress_bar(console: Console) -> Iterator[Callable[[str, int, int], None]]:
+    """Show what is being done; counted steps get a bar."""
+    columns = (
+        SpinnerColumn(),
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+    )
+    with Progress(*columns, console=console) as bar:
+        task = bar.add_task("starting", total=None)
+
+        def show(what: str, done: int, total: int) -> None:
+            bar.update(task, description=what, completed=done, total=total or None)
+
+        yield show
+
+
+def _quiet_tensorflow() -> None:
+    """Keep TensorFlow's start-up notices off the terminal; errors stay."""
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+
+
+def _print_forms(
+    console: Console, artifact: Artifact, differences: Mapping[str, tuple[float, int]]
+) -> None:
+    """Print one row a form; `differences` holds its largest difference and the rows compared."""
+    replayed = artifact.manifest["metrics"]["replayed"]
+    table = Table(title=f"{artifact.name} version {artifact.version}: {artifact.folder}")
+    table.add_column("backend")
+    for column in ("size", "max |dp|", "top-1", f"top-{replayed['k']}", "rows"):
+        table.add_column(column, justify="right")
+    keras = replayed["keras"]
+    table.add_row(
+        "keras", "", "", f"{keras['top_1']:.2%}", f"{keras['top_k']:.2%}", str(replayed["rows"])
+    )
+    for form, (difference, rows) in differences.items():
+        size = sum(
+            record["bytes"]
+            for name, record in artifact.manifest["files"].items()
+            if name == FORM_PATHS[form] or name.startswith(f"{FORM_PATHS[form]}/")
+        )
+        accuracy = replayed[form]
+        table.add_row(
+            form,
+            format_bytes(size),
+            f"{difference:.1e}",
+            f"{accuracy['top_1']:.2%}",
+            f"{accuracy['top_k']:.2%}",
+            str(rows),
+        )
+    console.print(table)
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+def main() -> None:
+    """Turn a trained run into an artifact: SavedModel, ONNX and lookup tables that agree."""
+    load_dotenv(Path(".env"))
+    _quiet_tensorflow()
+
+
+@main.command("export")
+@_BUILD
+@click.option("--run", "run_name", help="Run to export; the newest when not given.")
+@click.option("--name", help="Artifact name; the dataset's when not given.")
+@click.option("--force", is_flag=True, help="Export again even if nothing has changed.")
+@click.option(
+    "--max-table-mb",
+    type=click.IntRange(1),
+    default=DEFAULT_MAX_TABLE_MB,
+    show_default=True,
+    help="Refuse larger gate tables, in MiB.",
+)
+def export_command(
+    build: Path, run_name: str | None, name: str | None, force: bool, max_table_mb: int
+) -> None:
+    """Export a run in every form and publish it if all agree with the trained model.
+
+    Writes <build>/artifacts/<name>/<version>/. Exit code 1 means that a form gave other answers
+    than Keras; nothing is published then.
+
+    Example: python -m export export --run 2026-wordnet --name wordnet
+    """
+    console = Console()
+    with _known_errors():
+        run_folder = find_run(build / "runs", run_name)
+        with _progress_bar(Console(stderr=True)) as progress:
+            result = export_run(
+                run_folder,
+                build / "artifacts",
+                name=name,
+                force=force,
+                max_table_mb=max_table_mb,
+                progress=progress,
+            )
+    artifact = result.artifact
+    parity = artifact.manifest["parity"]["backends"]
+    _print_forms(
+        console,
+        artifact,
+        {
+            form: (entry["max_abs_probability_diff"], entry["rows"])
+            for form, entry in parity.items()
+        },
+    )
+    if result.is_new:
+        console.print(f"Published {artifact.folder}")
+    else:
+        console.print(
+            f"{artifact.folder} was made from this run by this code: nothing to do. "
+            "Pass --force to export it again."
+        )
+
+
+@main.command("verify")
+@_BUILD
+@click.argument("folder", required=False, type=click.Path(path_type=Path, file_okay=False))
+def verify_command(build: Path, folder: Path | None) -> None:
+    """Check a published artifact: every checksum, and its golden probes on every runtime.
+
+    FOLDER is an artifact, wherever it was copied; the newest one of the build root when not
+    given. Exit code 1 means that it is damaged or gives other answers than the trained model.
+
+    Example: python -m export verify build/artifacts/wordnet/3
+    """
+    console = Console()
+    with _known_errors():
+        folder = folder or find_artifact(build / "artifacts")
+        if not folder.is_dir():
+            raise BundleError(f"{folder}: expected an artifact folder, found none.")
+        try:
+            result = verify_artifact(folder)
+        except (BundleError, ArtifactError) as err:
+            _fail(err, 1)
+    _print_forms(
+        console,
+        result.artifact,
+        {
+            backend.name: (backend.max_abs_probability_diff, backend.rows)
+            for backend in result.backends
+        },
+    )
+    console.print(f"{folder}: undamaged, and every form gives what the trained model gave.")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,249 @@
+"""The model card: what an artifact is, how good it is, and how to load each of its forms.
+
+Generated, never edited; a test runs every snippet in it. It holds no time, no machine and no
+version number, so that exporting a run twice writes it twice alike.
+"""
+
+from __future__ import annotations
+
+import string
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from export import bundle
+from pipeline.run_folder import Run
+
+_TEMPLATE = string.Template(
+    """\
+# $name
+
+Classifies a short text into one of $classes labels. Every form in this folder gives the same
+answers: probabilities within $tolerance of the trained Keras model on all $rows texts of its test
+split, and the same first $k labels.
+
+## Model
+
+$model
+
+## Data
+
+$data
+
+Labels ($classes): $labels
+
+## Results on the test split ($rows texts)
+
+| form | top-1 | top-$k | largest difference of a probability | size |
+|---|---|---|---|---|
+$results
+
+The accuracy of each form was counted on the same pass that compared it with Keras. Speed depends
+on the machine: measure it on yours with `make compare`.
+
+## Limits
+
+- Texts are cut to $max_tokens tokens. A text without any known token reads as one unknown token.
+- It always answers: a text that belongs to none of the labels gets one of them all the same. The
+  probabilities are those of the training objective and are not calibrated beyond it.
+- It knows the words, the language and the mistakes of its training data, and no others.
+- Ids run from 0 to $last_id; check them before a call, because runtimes wrap negative ids around
+  in silence. Rows are padded on the right. `model.onnx` needs at least one row and one column.
+
+## Use
+
+`ids` below are (B, T) int32, padded on the right with 0; `lengths` are (B,) int32. Run the
+snippets in this folder.
+
+Lookup tables, with NumPy alone (and sentencepiece for raw text):
+
+```python
+import sys
+
+sys.path.insert(0, "lookup")
+from runtime import load_lookup
+
+model = load_lookup("lookup")  # verifies, memory-maps
+print(model.predict($example_texts, k=$k))
+ids, lengths = model.encode($example_texts)
+print(model.probabilities(ids, lengths))
+```
+
+The same, one token at a time:
+
+```python
+import sys
+
+sys.path.insert(0, "lookup")
+from runtime import load_lookup
+
+model = load_lookup("lookup")
+stream = model.stream()
+ids, lengths = model.encode($example_texts)
+for token in ids[0, : lengths[0]].tolist():
+    stream.push(token)
+print(stream.probabilities())
+```
+
+ONNX:
+
+```python
+import numpy as np
+import onnxruntime
+import sentencepiece
+
+tokenizer = sentencepiece.SentencePieceProcessor(model_file="tokenizer.model")
+ids = [tokenizer.encode($example_text)[:$max_tokens] or [1]]
+session = onnxruntime.InferenceSession("model.onnx", providers=["CPUExecutionProvider"])
+inputs = {"tokens": np.array(ids, np.int32), "lengths": np.array([len(ids[0])], np.int32)}
+print(session.run(["probabilities"], inputs)[0])
+```
+
+TensorFlow, ids in (no other package):
+
+```python
+import tensorflow as tf
+
+model = tf.saved_model.load("saved_model")
+serve = model.signatures["serving_default"]
+print(serve(tokens=tf.constant([[1, 2, 0]]), lengths=tf.constant([2]))["probabilities"])
+```
+
+TensorFlow, raw text in. The import of tensorflow_text is needed though its name is not used: it
+registers the tokenizer's operator.
+
+```python
+import tensorflow as tf
+import tensorflow_text  # noqa: F401
+
+model = tf.saved_model.load("saved_model_text")
+serve = model.signatures["serving_default"]
+print(serve(text=tf.constant($example_texts))["probabilities"])
+```
+
+A SavedModel is a program: load only one you trust. The lookup folder and the ONNX file hold
+numbers and a graph.
+
+## Files
+
+| file | bytes | sha256 |
+|---|---|---|
+$files
+
+The folder's `manifest.json` lists every file. `$oracle` is the same model converted by tf2onnx,
+kept as an independent check; it may be deleted.
+"""
+)
+
+
+def _size(folder: Path, name: str) -> int:
+    """Return the bytes of a file, or of everything in a folder."""
+    path = folder / name
+    if path.is_file():
+        return path.stat().st_size
+    return sum(file.stat().st_size for file in path.rglob("*") if file.is_file())
+
+
+def format_bytes(size: int) -> str:
+    """Return a size for people, in powers of 1024: `8.3 MiB`."""
+    value = float(size)
+    for unit in ("B", "KiB", "MiB"):
+        if value < 1024:
+            return f"{value:.0f} B" if unit == "B" else f"{value:.1f} {unit}"
+        value /= 1024
+    return f"{value:.1f} GiB"
+
+
+FORM_PATHS = {
+    "saved_model": bundle.SAVED_MODEL_FOLDER,
+    "saved_model_text": bundle.SAVED_MODEL_TEXT_FOLDER,
+    "onnx": bundle.ONNX_FILE,
+    "tf2onnx": bundle.ORACLE_FILE,
+    "lookup": bundle.LOOKUP_FOLDER,
+}
+"""Form -> its file or folder in an artifact."""
+
+
+def _format_results(fields: Mapping[str, Any], folder: Path) -> str:
+    replayed, parity = fields["metrics"]["replayed"], fields["parity"]["backends"]
+    keras = replayed["keras"]
+    rows = [f"| Keras, as trained | {keras['top_1']:.2%} | {keras['top_k']:.2%} | | |"]
+    rows += [
+        f"| {form} | {replayed[form]['top_1']:.2%} | {replayed[form]['top_k']:.2%} "
+        f"| {parity[form]['max_abs_probability_diff']:.1e} "
+        f"| {format_bytes(_size(folder, path))} |"
+        for form, path in FORM_PATHS.items()
+        if form in parity
+    ]
+    return "\n".join(rows)
+
+
+def _format_model(run: Run) -> str:
+    model = run.model
+    direction = "bidirectional GRU" if model.bidirectional else "GRU"
+    return (
+        f"Embedding ({model.vocab_size} x {model.embed_dim}), {model.layers} {direction} layer(s) "
+        f"of {model.units} units, {model.pooling} pooling, {'ReLU, ' if model.relu else ''}"
+        f"softmax over {model.num_classes} classes. Trained with Keras "
+        f"{run.versions.get('keras', '(version not recorded)')}, seed {run.seed}."
+    )
+
+
+def _format_data(run: Run) -> str:
+    name = run.data.get("name", "not named")
+    lines = [f"Dataset `{name}`, fingerprint `{run.data.get('fingerprint', 'not recorded')}`."]
+    counts = run.data.get("counts")
+    if isinstance(counts, Mapping):
+        lines += ["", "| rows | count |", "|---|---|"]
+        lines += [f"| {key} | {value} |" for key, value in counts.items()]
+    return "\n".join(lines)
+
+
+def _escape(label: str) -> str:
+    """Return a label as inline code that cannot end early."""
+    return "`" + label.replace("`", "'").replace("\n", " ") + "`"
+
+
+def format_model_card(run: Run, fields: Mapping[str, Any], folder: Path) -> str:
+    """Return the model card of an artifact that is complete but for card and manifest.
+
+    Args:
+        run: Where it comes from.
+        fields: The manifest's fields, `metrics` and `parity` among them.
+        folder: The artifact's folder.
+
+    Returns:
+        Markdown.
+    """
+    parity = fields["parity"]
+    text = next((text for text, _ in run.read_test_split() if text.strip()), "some text")[:80]
+    files = [
+        bundle.LABELS_FILE,
+        bundle.TOKENIZER_FILE,
+        bundle.GOLDEN_FILE,
+        bundle.ONNX_FILE,
+        f"{bundle.SAVED_MODEL_FOLDER}/saved_model.pb",
+        f"{bundle.SAVED_MODEL_TEXT_FOLDER}/saved_model.pb",
+        f"{bundle.LOOKUP_FOLDER}/{bundle.MANIFEST_FILE}",
+        bundle.ORACLE_FILE,
+    ]
+    return _TEMPLATE.substitute(
+        name=fields["name"],
+        classes=run.model.num_classes,
+        tolerance=f"{parity['tolerance']:g}",
+        rows=parity["rows"],
+        k=parity["k"],
+        model=_format_model(run),
+        data=_format_data(run),
+        labels=", ".join(_escape(label) for label in run.labels),
+        results=_format_results(fields, folder),
+        max_tokens=run.max_tokens,
+        last_id=run.model.vocab_size - 1,
+        example_text=ascii(text),
+        example_texts=ascii([text]),
+        files="\n".join(
+            f"| `{name}` | {_size(folder, name)} | `{bundle.hash_file(folder / name)}` |"
+            for name in files
+        ),
+        oracle=bundle.ORACLE_FILE,
+    )

@@ -1,0 +1,167 @@
+"""Run -> published artifact: the order of the export, from preflight to rename.
+
+TensorFlow is imported only once there is something to do: asking again for an artifact that
+exists answers in a second.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.metadata
+import os
+import platform
+import shutil
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock, Timeout
+
+from export import bundle
+from export.bundle import Artifact, BundleError, read_artifact
+from export.preflight import DEFAULT_MAX_TABLE_MB
+from pipeline.run_folder import Run, check_run_name, read_run
+
+Progress = Callable[[str, int, int], None]
+"""(what is being done, rows done, rows in all); both 0 for a step that is not counted."""
+
+_LIBRARIES = (
+    "keras",
+    "numpy",
+    "onnx",
+    "onnxruntime",
+    "sentencepiece",
+    "tensorflow",
+    "tensorflow-text",
+    "tf2onnx",
+)
+
+
+class BusyError(Exception):
+    """Another export is writing the same artifact."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExportResult:
+    """Outcome of an export.
+
+    Attributes:
+        artifact: The published artifact, read back from disk.
+        is_new: False when the newest version already was this one and nothing was written.
+    """
+
+    artifact: Artifact
+    is_new: bool
+
+
+def hash_run(run: Run) -> str:
+    """Return the sha256 over every file an export reads from the run."""
+    total = hashlib.sha256()
+    for name in ("run.json", "labels.json", "model.keras", "test_split.jsonl", "tokenizer.model"):
+        total.update(f"{name} {bundle.hash_file(run.folder / name)}\n".encode())
+    return total.hexdigest()
+
+
+def hash_exporter() -> str:
+    """Return the sha256 over the source of this stage: other code may write other bytes."""
+    package = Path(__file__).parent
+    total = hashlib.sha256()
+    for path in sorted(package.rglob("*")):
+        if path.is_file() and "__pycache__" not in path.parts:
+            total.update(f"{path.relative_to(package).as_posix()} ".encode())
+            total.update(f"{bundle.hash_file(path)}\n".encode())
+    return total.hexdigest()
+
+
+def _provenance(run: Run) -> dict[str, Any]:
+    """Return where an artifact comes from; equal provenance means equal bytes."""
+    return {
+        "run": run.name,
+        "run_sha256": hash_run(run),
+        "exporter_sha256": hash_exporter(),
+        "data": dict(run.data),
+        "seed": run.seed,
+        "training": dict(run.training),
+        "training_versions": dict(run.versions),
+        "versions": {
+            "python": platform.python_version(),
+            **{name: importlib.metadata.version(name) for name in _LIBRARIES},
+        },
+    }
+
+
+def _find_same(folder: Path, provenance: Mapping[str, Any]) -> Artifact | None:
+    """Return the newest version if it has this provenance and is undamaged."""
+    version = max(bundle.iterate_versions(folder), default=None)
+    if version is None:
+        return None
+    try:
+        artifact = read_artifact(folder / str(version))
+    except BundleError:
+        return None  # it cannot be used: a new version is what is wanted
+    return artifact if artifact.manifest["provenance"] == provenance else None
+
+
+def export_run(
+    run_folder: Path,
+    artifacts: Path,
+    *,
+    name: str | None = None,
+    force: bool = False,
+    max_table_mb: int = DEFAULT_MAX_TABLE_MB,
+    progress: Progress = lambda what, done, total: None,
+) -> ExportResult:
+    """Export a run in every form, prove that all agree with Keras, and publish.
+
+    Args:
+        run_folder: A run of the pipeline.
+        artifacts: Folder that holds `<name>/<version>/`.
+        name: Artifact name; the dataset's when None.
+        force: Export even if the newest version is the same.
+        max_table_mb: Largest gate tables allowed, in MiB.
+        progress: Told what is being done.
+
+    Returns:
+        The published artifact.
+
+    Raises:
+        RunError: The run cannot be read.
+        ExportError: The run cannot be exported; every reason is listed.
+        AgreementError: A form differs from the trained model; nothing was published.
+        BusyError: Another export is writing the same artifact.
+        ValueError: The name is unsafe.
+    """
+    run = read_run(run_folder)
+    name = str(run.data.get("name", run.name)) if name is None else name
+    check_run_name(name)
+    folder = artifacts / name
+    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        with FileLock(folder / ".lock", blocking=False):
+            provenance = _provenance(run)
+            same = None if force else _find_same(folder, provenance)
+            if same is not None:
+                bundle.write_latest(folder)  # heals an export killed between rename and latest
+                return ExportResult(artifact=same, is_new=False)
+            bundle.remove_partials(folder)
+            partial = folder / f".partial-{os.getpid()}"
+            try:
+                # Imports TensorFlow, so not before there is something to do.
+                from export.forms import write_forms
+
+                partial.mkdir()
+                fields = write_forms(
+                    run, partial, name, max_table_mb=max_table_mb, progress=progress
+                )
+                published = bundle.publish_artifact(
+                    partial, folder, {**fields, "provenance": provenance}
+                )
+            finally:
+                shutil.rmtree(partial, ignore_errors=True)
+    except Timeout as err:
+        raise BusyError(
+            f"{folder}: expected to be the only export of {name!r}, found another one at work. "
+            "Wait for it to end, or choose another --name."
+        ) from err
+    return ExportResult(artifact=read_artifact(published, check_hashes=False), is_new=True)
