@@ -1,0 +1,184 @@
+"""Usable rows of a table, and one row of every text.
+
+Reads `pipeline.table`, gives compact arrays: the texts' bytes one after another, 16 bytes of hash
+and 4 of label a row, so that millions of rows fit. What is not usable is counted by reason.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from array import array
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import numpy.typing as npt
+
+from pipeline.config import PrepareConfig
+from pipeline.normalisation import normalise
+from pipeline.source import SourceConfig, SourceLimits
+from pipeline.table import SAMPLE_CHARS, Reject, RowBatch, read_rows
+
+REJECTS_A_REASON = 200
+"""So many of each reason are kept as a sample, so that no reason hides another."""
+_HASH_BYTES = 16
+_CONFLICT_SAMPLE = 50
+
+
+@dataclass(kw_only=True)
+class CleanRows:
+    """All usable rows in the order of the file.
+
+    Attributes:
+        text_bytes: UTF-8 of every text, one after another.
+        text_ends: Where each text ends in it.
+        label_ids: Position of each row's label in `label_names`.
+        label_names: Labels in the order they were first seen.
+        hashes: 16 bytes a row, of the normalised text.
+        rows_read: Usable and rejected rows.
+        rejected: Count by reason.
+        rejects: Sample of them, in the order of the file.
+    """
+
+    text_bytes: bytearray = field(default_factory=bytearray)
+    text_ends: array[int] = field(default_factory=lambda: array("Q"))
+    label_ids: array[int] = field(default_factory=lambda: array("i"))
+    label_names: list[str] = field(default_factory=list)
+    hashes: bytearray = field(default_factory=bytearray)
+    rows_read: int = 0
+    rejected: Counter[str] = field(default_factory=Counter)
+    rejects: list[Reject] = field(default_factory=list)
+
+    def text(self, row: int) -> bytes:
+        """Return the raw text of a row as it stood in the source."""
+        start = self.text_ends[row - 1] if row else 0
+        return bytes(self.text_bytes[start : self.text_ends[row]])
+
+
+@dataclass(frozen=True, kw_only=True)
+class Conflict:
+    """A text with several labels: its first row, (label, rows) pairs, and the label that won."""
+
+    row: int
+    votes: Sequence[tuple[int, int]]
+    kept: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class MergedRows:
+    """One row of every normalised text, ordered by hash.
+
+    Attributes:
+        rows: `(N,)` int64, the first row of each text that has the winning label.
+        labels: `(N,)` int64, positions in `CleanRows.label_names`.
+        hashes: `(N,)` uint64, leading half of the hash.
+        duplicates_merged: Further rows of the same text and label.
+        conflicting_texts: Texts with more than one label.
+        conflicting_rows_dropped: Rows of those texts whose label lost.
+        conflicts: Sample of them.
+    """
+
+    rows: npt.NDArray[np.int64]
+    labels: npt.NDArray[np.int64]
+    hashes: npt.NDArray[np.uint64]
+    duplicates_merged: int
+    conflicting_texts: int
+    conflicting_rows_dropped: int
+    conflicts: Sequence[Conflict]
+
+
+def _find_fault(text: str, label: str, normal: str) -> str | None:
+    if not text.strip():
+        return "empty_text"
+    if not label:
+        return "empty_label"
+    # Such a text is legal when the model serves (it becomes one unknown piece), but it teaches
+    # nothing.
+    return None if normal else "no_word_in_text"
+
+
+def _add_batch(rows: CleanRows, batch: RowBatch, label_ids: dict[str, int]) -> None:
+    rejects = list(batch.rejects)
+    for number, text, raw_label in zip(batch.rows, batch.texts, batch.labels, strict=True):
+        label, normal = raw_label.strip(), normalise(text)
+        fault = _find_fault(text, label, normal)
+        if fault is not None:
+            sample = f"{text} | {raw_label}"[:SAMPLE_CHARS]
+            rejects.append(Reject(row=number, reason=fault, sample=sample))
+            continue
+        rows.text_bytes += text.encode()
+        rows.text_ends.append(len(rows.text_bytes))
+        rows.label_ids.append(label_ids.setdefault(label, len(label_ids)))
+        rows.hashes += hashlib.blake2b(normal.encode(), digest_size=_HASH_BYTES).digest()
+    for reject in sorted(rejects, key=lambda reject: reject.row):
+        rows.rejected[reject.reason] += 1
+        if rows.rejected[reject.reason] <= REJECTS_A_REASON:
+            rows.rejects.append(reject)
+    rows.rows_read += len(batch.rows) + len(batch.rejects)
+
+
+def clean_rows(
+    source: SourceConfig, config: PrepareConfig, limits: SourceLimits | None = None
+) -> CleanRows:
+    """Read every usable row of a table.
+
+    Labels lose surrounding blanks; texts stay as they are.
+
+    Raises:
+        DataError: The source cannot be read; see `pipeline.table.read_rows`.
+    """
+    rows = CleanRows()
+    label_ids: dict[str, int] = {}
+    for batch in read_rows(
+        source, text_column=config.text_column, label_column=config.label_column, limits=limits
+    ):
+        _add_batch(rows, batch, label_ids)
+    rows.label_names = list(label_ids)
+    return rows
+
+
+def merge_rows(rows: CleanRows) -> MergedRows:
+    """Keep one row of every normalised text.
+
+    Where its rows disagree on the label, the most frequent one wins, and the first seen of equally
+    frequent ones.
+    """
+    halves = np.frombuffer(rows.hashes, dtype=">u8").astype(np.uint64).reshape(-1, 2)  # (N, 2)
+    labels = np.array(rows.label_ids, dtype=np.int64)
+    order = np.lexsort((np.arange(len(labels)), labels, halves[:, 1], halves[:, 0]))
+    halves, labels = halves[order], labels[order]
+    new_text = np.ones(len(order), dtype=bool)
+    new_text[1:] = (halves[1:] != halves[:-1]).any(axis=1)
+    new_vote = new_text.copy()
+    new_vote[1:] |= labels[1:] != labels[:-1]
+    # A vote is a run of rows with one text and one label; its first row came first in the file.
+    starts = np.flatnonzero(new_vote)
+    votes = np.diff(np.append(starts, len(order)))
+    text_of_vote = np.cumsum(new_text)[starts] - 1
+    ranked = np.lexsort((order[starts], -votes, text_of_vote))
+    wins = np.ones(len(ranked), dtype=bool)
+    wins[1:] = text_of_vote[ranked][1:] != text_of_vote[ranked][:-1]
+    winners = ranked[wins]
+    kept = starts[winners]
+    votes_of_text = np.bincount(text_of_vote, minlength=len(winners))
+    disputed = np.flatnonzero(votes_of_text > 1)
+    conflicts = []
+    for text in disputed[:_CONFLICT_SAMPLE]:
+        mine = ranked[text_of_vote[ranked] == text]
+        conflicts.append(
+            Conflict(
+                row=int(order[starts[mine[0]]]),
+                votes=[(int(labels[starts[vote]]), int(votes[vote])) for vote in mine],
+                kept=int(labels[starts[mine[0]]]),
+            )
+        )
+    return MergedRows(
+        rows=order[kept],
+        labels=labels[kept],
+        hashes=halves[kept, 0],
+        duplicates_merged=int(votes[winners].sum()) - len(winners),
+        conflicting_texts=len(disputed),
+        conflicting_rows_dropped=int(votes.sum() - votes[winners].sum()),
+        conflicts=conflicts,
+    )

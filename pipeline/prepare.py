@@ -1,0 +1,293 @@
+"""From a table of text and label to a data folder: clean, merge, split, tokenise, write.
+
+Reads a source through `pipeline.table`, gives a folder of `pipeline.data_folder`. The split is a
+hash of the normalised text: equal texts never lie on two sides, and adding rows moves none.
+Rows are ordered by that hash too, so shards come shuffled and do not depend on the file's order.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import sentencepiece
+from rich.progress import Progress
+
+from pipeline.clean_rows import CleanRows, MergedRows, clean_rows, merge_rows
+from pipeline.config import PrepareConfig
+from pipeline.data_folder import (
+    SPLIT_NAMES,
+    PreparedData,
+    read_key,
+    read_prepared,
+    write_prepared,
+    write_split,
+)
+from pipeline.folder_swap import locked_folder, publish_folder
+from pipeline.normalisation import UNICODE_VERSION
+from pipeline.source import DataError, SourceConfig, SourceLimits, hash_source
+from pipeline.tokenizer import encode_texts, load_processor, train_tokenizer
+
+PREPARE_VERSION = 1
+"""Part of the key: raise it when the same source would give other bytes."""
+MIN_ROWS = 50
+"""Fewer usable rows leave a tenth with so few that its accuracy says nothing."""
+MAX_CLASSES = 100_000
+_ENCODED_AT_ONCE = 8192
+_LISTED_CLASSES = 20
+
+Notify = Callable[[str], None]
+
+
+@dataclass(frozen=True, kw_only=True)
+class _SplitRows:
+    """One split in its final order: `rows` index into `CleanRows`, `labels` are final ids."""
+
+    rows: npt.NDArray[np.int64]
+    labels: npt.NDArray[np.int64]
+
+
+def _silent(_: str) -> None:
+    return None
+
+
+def compute_key(source: SourceConfig, config: PrepareConfig) -> str:
+    """Return the sha256 of everything that decides a data folder's bytes.
+
+    Raises:
+        DataError: The source cannot be read.
+    """
+    parts = {
+        "prepare_version": PREPARE_VERSION,
+        "name": source.name,
+        "source_sha256": hash_source(source),
+        "config": dataclasses.asdict(config),
+        "unicode": UNICODE_VERSION,
+        "sentencepiece": sentencepiece.__version__,
+    }
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
+
+
+def _split_rows(rows: CleanRows, merged: MergedRows) -> tuple[dict[str, _SplitRows], list[str]]:
+    """Deal the kept rows into splits; return them with the label names in id order."""
+    used = np.unique(merged.labels)
+    names = sorted(rows.label_names[index] for index in used)
+    final = {name: index for index, name in enumerate(names)}
+    to_final = np.full(len(rows.label_names), -1, dtype=np.int64)
+    for index in used:
+        to_final[index] = final[rows.label_names[index]]
+    tenth = merged.hashes % np.uint64(10)
+    masks = {"train": tenth < 8, "validation": tenth == 8, "test": tenth == 9}
+    splits = {
+        split: _SplitRows(rows=merged.rows[mask], labels=to_final[merged.labels[mask]])
+        for split, mask in masks.items()
+    }
+    return splits, names
+
+
+def _check_splits(
+    source: SourceConfig,
+    splits: Mapping[str, _SplitRows],
+    labels: Sequence[str],
+    counts: Mapping[str, int],
+) -> None:
+    rejected = {name: count for name, count in counts.items() if name.startswith("rejected_")}
+    lost = ", ".join(
+        f"{name.removeprefix('rejected_')} {count}" for name, count in rejected.items()
+    )
+    place = f"{source} ({counts['rows_read']} rows read; rejected: {lost or 'none'})"
+    if counts["rows_kept"] < MIN_ROWS:
+        raise DataError(
+            f"{place}: expected at least {MIN_ROWS} different usable texts, found "
+            f"{counts['rows_kept']}. Bring more rows."
+        )
+    if len(labels) < 2:
+        raise DataError(
+            f"{place}: expected at least 2 labels, found only {labels[0]!r}. Check "
+            "--label-column, or bring rows of another class."
+        )
+    if len(labels) > MAX_CLASSES:
+        raise DataError(
+            f"{place}: expected at most {MAX_CLASSES} labels, found {len(labels)}. Check that "
+            "--label-column names the classes."
+        )
+    empty = [split for split in SPLIT_NAMES if not len(splits[split].rows)]
+    if empty:
+        raise DataError(
+            f"{place}: expected rows in every split, found none in {', '.join(empty)}. Bring more "
+            "rows."
+        )
+
+
+def _notify_absent(
+    splits: Mapping[str, _SplitRows], labels: Sequence[str], notify: Notify
+) -> list[str]:
+    present = set(np.unique(splits["train"].labels).tolist())
+    absent = [label for index, label in enumerate(labels) if index not in present]
+    if absent:
+        shown = ", ".join(map(repr, absent[:_LISTED_CLASSES]))
+        more = f" and {len(absent) - _LISTED_CLASSES} more" if len(absent) > _LISTED_CLASSES else ""
+        notify(f"No training row has the label {shown}{more}: it cannot be learned.")
+    return absent
+
+
+def _summarise_lengths(lengths: npt.NDArray[np.int64]) -> dict[str, float]:
+    quantiles = {
+        f"p{percent}": int(np.percentile(lengths, percent, method="inverted_cdf"))
+        for percent in (50, 90, 99)
+    }
+    return {"mean": round(float(lengths.mean()), 4), **quantiles, "max": int(lengths.max())}
+
+
+def _measure_lengths(
+    tokenizer: Path, texts: Sequence[bytes], max_tokens: int
+) -> npt.NDArray[np.int64]:
+    processor = load_processor(tokenizer)
+    lengths: list[int] = []
+    for start in range(0, len(texts), _ENCODED_AT_ONCE):
+        chunk = [text.decode() for text in texts[start : start + _ENCODED_AT_ONCE]]
+        lengths.extend(len(ids) for ids in encode_texts(processor, chunk, max_tokens))
+    return np.array(lengths)
+
+
+def _fill_folder(
+    folder: Path,
+    source: SourceConfig,
+    config: PrepareConfig,
+    key: str,
+    limits: SourceLimits,
+    advance: Callable[[str], None],
+    notify: Notify,
+) -> None:
+    """Do the whole work inside an unpublished folder."""
+    advance("reading and cleaning rows")
+    rows = clean_rows(source, config, limits)
+    merged = merge_rows(rows)
+    splits, labels = _split_rows(rows, merged)
+    counts = {
+        "rows_read": rows.rows_read,
+        "rows_kept": len(merged.rows),
+        "duplicates_merged": merged.duplicates_merged,
+        "conflicting_texts": merged.conflicting_texts,
+        "conflicting_rows_dropped": merged.conflicting_rows_dropped,
+        **{f"rejected_{reason}": count for reason, count in sorted(rows.rejected.items())},
+    }
+    _check_splits(source, splits, labels, counts)
+    absent = _notify_absent(splits, labels, notify)
+
+    advance("training the tokenizer")
+    tokenizer = folder / "tokenizer.model"
+    vocab_size = train_tokenizer(
+        (rows.text(row).decode() for row in splits["train"].rows),
+        config.vocab_size,
+        tokenizer,
+        notify=notify,
+    )
+
+    advance("writing shards")
+    digest = hashlib.sha256(json.dumps(dataclasses.asdict(config), sort_keys=True).encode())
+    digest.update(json.dumps(labels).encode())
+    digest.update(hashlib.sha256(tokenizer.read_bytes()).digest())
+    described: dict[str, dict[str, Any]] = {}
+    for split in SPLIT_NAMES:
+        texts = [rows.text(row) for row in splits[split].rows]
+        ids: list[int] = splits[split].labels.tolist()
+        # A tenth needs an eighth of the shards that eight tenths have.
+        shards = config.shards if split == "train" else max(1, config.shards // 8)
+        shard_bytes = write_split(folder, split, texts, ids, shards=shards)
+        for text, label in zip(texts, ids, strict=True):
+            digest.update(b"%s %d %d " % (split.encode(), label, len(text)) + text)
+        class_counts = Counter(ids)
+        described[split] = {
+            "count": len(texts),
+            "shard_bytes": shard_bytes,
+            "class_counts": [class_counts[index] for index in range(len(labels))],
+            "token_lengths": _summarise_lengths(
+                _measure_lengths(tokenizer, texts, config.max_tokens)
+            ),
+        }
+    write_prepared(
+        folder,
+        key=key,
+        name=source.name,
+        fingerprint=digest.hexdigest(),
+        labels=labels,
+        vocab_size=vocab_size,
+        max_tokens=config.max_tokens,
+        counts=counts,
+        splits=described,
+        rejects=[dataclasses.asdict(reject) for reject in rows.rejects],
+        details={
+            "source": {"file": source.path.name, "member": source.member},
+            "config": dataclasses.asdict(config),
+            "versions": {"unicode": UNICODE_VERSION, "sentencepiece": sentencepiece.__version__},
+            "classes_absent_from_train": absent,
+            "conflicts": [
+                {
+                    "text": rows.text(conflict.row).decode(),
+                    "labels": {rows.label_names[label]: n for label, n in conflict.votes},
+                    "kept": rows.label_names[conflict.kept],
+                }
+                for conflict in merged.conflicts
+            ],
+        },
+    )
+
+
+def prepare(
+    source: SourceConfig,
+    config: PrepareConfig,
+    folder: Path,
+    *,
+    limits: SourceLimits | None = None,
+    progress: Progress | None = None,
+    notify: Notify = _silent,
+) -> PreparedData:
+    """Make the data folder of a source, or return it at once if it is there already.
+
+    Args:
+        source: The table.
+        config: Columns, vocabulary, lengths, shards.
+        folder: The dataset's folder, usually `build/data/<source.name>`. One made from something
+            else is replaced once the new one is complete.
+        limits: Bounds on reading.
+        progress: Shows the stages; silent without.
+        notify: Takes sentences a person should read.
+
+    Returns:
+        The data folder, read back.
+
+    Raises:
+        DataError: The source cannot be used, the folder cannot be written, or another process
+            is preparing it.
+    """
+    key = compute_key(source, config)
+    task = progress.add_task(f"prepare {source.name}", total=3) if progress else None
+
+    def advance(stage: str) -> None:
+        if progress is not None and task is not None:
+            first = progress.tasks[task].description.endswith(source.name)
+            progress.update(task, description=f"prepare: {stage}", advance=0 if first else 1)
+
+    with locked_folder(folder):
+        if read_key(folder) == key:
+            try:
+                data = read_prepared(folder)
+            except DataError as err:
+                notify(f"{err} It is made again now.")
+            else:
+                notify(f"{folder} is up to date.")
+                return data
+        with publish_folder(folder) as partial:
+            _fill_folder(partial, source, config, key, limits or SourceLimits(), advance, notify)
+        if progress is not None and task is not None:
+            progress.update(task, completed=3)
+        return read_prepared(folder)
