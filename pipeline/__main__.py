@@ -233,6 +233,48 @@ def print_results(run: Run, prepared: PreparedData, console: Console) -> None:
 
 @cli.command()
 @data_options
+@click.option(
+    "--algorithm",
+    type=click.Choice(["random", "hyperband", "bayesian"]),
+    default="random",
+    show_default=True,
+)
+@click.option("--max-trials", default=10, show_default=True, help="Hyperband derives its own.")
+@click.option("--num-epochs", default=4, show_default=True, help="Epochs of one trial.")
+@click.option("--batch-size", default=_TRAIN.batch_size, show_default=True)
+@click.option("--seed", default=_TRAIN.seed, show_default=True)
+@click.option("--name", help="Folder under build/tuner/. Default: dataset and a hash of settings.")
+def tune(algorithm: str, max_trials: int, name: str | None, **options: Any) -> None:
+    """Search hyperparameters with KerasTuner; `train --hp` takes the best.json it writes.
+
+    Interrupted, the same command goes on; finished trials are kept, and a larger --max-trials
+    extends a finished search.
+
+    Example: python -m pipeline tune --algorithm bayesian --max-trials 20
+    """
+    from pipeline.search import search
+
+    console = Console()
+    prepared = _prepare(options, console)
+    result = search(
+        prepared,
+        TrainConfig(**options),
+        build_root() / "tuner",
+        algorithm=algorithm,  # type: ignore[arg-type]  # click has checked the choice
+        max_trials=max_trials,
+        name=name,
+        console=console,
+    )
+    best = result.trials[0]
+    console.print(
+        f"Best of {len(result.trials)} trials: validation top-1 {best.score:.4f}\n"
+        f"Train it in full: python -m pipeline train --hp {result.best_path}",
+        highlight=False,
+    )
+
+
+@cli.command()
+@data_options
 @click.option("--num-predict", default=_TRAIN.num_predict, show_default=True)
 def baseline(num_predict: int, **options: Any) -> None:
     """Train TF-IDF + linear SVM on the same split: the figure to beat.

@@ -132,15 +132,14 @@ def count_steps(num_rows: int, batch_size: int, window_rows: int = WINDOW_ROWS) 
 
 def _pad_batch(ids: tf.RaggedTensor, widths: Sequence[int] | None) -> tf.Tensor:
     """Pad (B, None) ragged ids on the right to the longest row, or to the next width."""
+    padded = ids.to_tensor(PAD_ID)
     if widths is None:
-        return ids.to_tensor(PAD_ID)
-    longest = tf.cast(tf.reduce_max(ids.row_lengths()), tf.int32)
-    bounds = tf.constant(list(widths), tf.int32)
-    fitting = tf.boolean_mask(bounds, bounds >= longest)
-    width = tf.reduce_min(tf.concat([fitting, [tf.maximum(longest, bounds[-1])]], 0))
-    # `concat` makes the list non-empty; a row longer than the last bound keeps its own length.
-    width = tf.where(longest > bounds[-1], longest, width)
-    return ids.to_tensor(PAD_ID, shape=[None, width])
+        return padded
+    longest = tf.shape(padded)[1]
+    next_width = tf.searchsorted(tf.constant(list(widths), tf.int32), longest[tf.newaxis])[0]
+    # A row longer than every listed width keeps its own.
+    width = tf.concat([tf.constant(list(widths), tf.int32), longest[tf.newaxis]], 0)[next_width]
+    return tf.pad(padded, [[0, 0], [0, width - longest]], constant_values=PAD_ID)
 
 
 def make_training_stream(

@@ -1,0 +1,246 @@
+"""Hyperparameter search: the only file that knows KerasTuner.
+
+A search lives in build/tuner/<name>/, whose name derives from data and settings; the same command
+goes on where it was interrupted, a finished trial is never repeated. Gives `best.json`, which
+`train --hp` takes, and `trials.json`, every trial with its values and score.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import filelock
+import keras
+import keras_tuner
+from rich.console import Console
+
+from pipeline import dataset
+from pipeline.config import ModelConfig, TrainConfig
+from pipeline.data_folder import PreparedData
+from pipeline.model import build_model
+from pipeline.run_folder import RunError, write_json
+from pipeline.train import compile_model
+
+Algorithm = Literal["random", "hyperband", "bayesian"]
+OBJECTIVE = "val_top_1"
+SEARCH_VERSION = 1
+"""Part of a search's key: raised when the search space changes."""
+MODEL_KEYS = (
+    "embed_dim",
+    "units",
+    "layers",
+    "bidirectional",
+    "pooling",
+    "embedding_dropout",
+    "head_dropout",
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Trial:
+    """One finished trial: its hyperparameters and its best validation top-1, a fraction."""
+
+    trial_id: str
+    values: dict[str, Any]
+    score: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class SearchResult:
+    """What a search found, best trial first."""
+
+    folder: Path
+    trials: tuple[Trial, ...]
+
+    @property
+    def best_path(self) -> Path:
+        """Hyperparameters of the best trial, for `train --hp`."""
+        return self.folder / "best.json"
+
+
+def sample_config(
+    hp: keras_tuner.HyperParameters, *, vocab_size: int, num_classes: int
+) -> ModelConfig:
+    """Draw the model part of the search space."""
+    return ModelConfig(
+        vocab_size=vocab_size,
+        num_classes=num_classes,
+        embed_dim=hp.Choice("embed_dim", [64, 128, 192, 256], default=192),
+        units=hp.Choice("units", [32, 64, 128, 192, 256], default=128),
+        layers=hp.Choice("layers", [1, 2], default=1),
+        bidirectional=hp.Boolean("bidirectional", default=True),
+        pooling=hp.Choice("pooling", ["last", "max", "mean"], default="max"),
+        embedding_dropout=hp.Float("embedding_dropout", 0.0, 0.6, step=0.1, default=0.4),
+        head_dropout=hp.Float("head_dropout", 0.0, 0.6, step=0.1, default=0.5),
+    )
+
+
+def _sample_training(hp: keras_tuner.HyperParameters, training: TrainConfig) -> TrainConfig:
+    return dataclasses.replace(
+        training,
+        learning_rate=hp.Float("learning_rate", 5e-4, 8e-3, sampling="log", default=2e-3),
+        label_smoothing=hp.Choice("label_smoothing", [0.0, 0.05, 0.1], default=0.05),
+    )
+
+
+def _make_tuner(
+    algorithm: Algorithm,
+    hypermodel: Callable[[keras_tuner.HyperParameters], keras.Model],
+    folder: Path,
+    *,
+    max_trials: int,
+    num_epochs: int,
+    seed: int,
+    report: Callable[[Trial], None],
+) -> keras_tuner.Tuner:
+    base, budget = {
+        "random": (keras_tuner.RandomSearch, {"max_trials": max_trials}),
+        "bayesian": (keras_tuner.BayesianOptimization, {"max_trials": max_trials}),
+        "hyperband": (keras_tuner.Hyperband, {"max_epochs": num_epochs}),
+    }[algorithm]
+
+    class ReportingTuner(base):  # type: ignore[misc, valid-type]  # the base is chosen at run time
+        def on_trial_end(self, trial: Any) -> None:
+            super().on_trial_end(trial)
+            done = self.oracle.get_trial(trial.trial_id)
+            if done.score is not None:
+                report(_describe_trial(done))
+
+    return ReportingTuner(
+        hypermodel,
+        objective=keras_tuner.Objective(OBJECTIVE, "max"),
+        directory=str(folder),
+        project_name="keras_tuner",
+        overwrite=False,  # resume
+        seed=seed,
+        # A diverging trial is marked failed and the search goes on; three in a row end it.
+        max_retries_per_trial=0,
+        max_consecutive_failed_trials=3,
+        **budget,
+    )
+
+
+def _describe_trial(trial: Any) -> Trial:
+    values = {key: value for key, value in trial.hyperparameters.values.items() if "/" not in key}
+    return Trial(trial_id=trial.trial_id, values=values, score=float(trial.score))
+
+
+def search(
+    data: PreparedData,
+    training: TrainConfig,
+    tuners: Path,
+    *,
+    algorithm: Algorithm = "random",
+    max_trials: int = 10,
+    name: str | None = None,
+    console: Console | None = None,
+) -> SearchResult:
+    """Search, or go on searching, for good hyperparameters.
+
+    Args:
+        data: A prepared data folder.
+        training: Fixed settings; learning rate and label smoothing are searched.
+        tuners: Parent of the search folders.
+        algorithm: KerasTuner's RandomSearch, Hyperband or BayesianOptimization.
+        max_trials: Trials of the first and the last; Hyperband derives its own from the epochs.
+        name: Folder name; derived from data and settings when absent.
+        console: Where progress goes; silent when absent.
+
+    Returns:
+        All finished trials, best first.
+
+    Raises:
+        RunError: Another process searches in this folder, or no trial finished.
+    """
+    key = json.dumps(
+        [SEARCH_VERSION, data.fingerprint, training.to_json(), algorithm], sort_keys=True
+    )
+    name = name or f"{data.name[:70]}-{algorithm}-{hashlib.sha256(key.encode()).hexdigest()[:8]}"
+    folder = tuners / name
+    folder.mkdir(parents=True, exist_ok=True)
+    console = console or Console(quiet=True)
+    try:
+        with filelock.FileLock(folder / ".lock", timeout=0):
+            return _search(data, training, folder, algorithm, max_trials, console)
+    except filelock.Timeout as err:
+        raise RunError(
+            f"{folder}: another process is searching here. Wait for it, or choose another --name."
+        ) from err
+
+
+def _search(
+    data: PreparedData,
+    training: TrainConfig,
+    folder: Path,
+    algorithm: Algorithm,
+    max_trials: int,
+    console: Console,
+) -> SearchResult:
+    keras.utils.set_random_seed(training.seed)  # before the tokenizer: see dataset.make_tokenizer
+    stream = dataset.make_training_stream(
+        data.train.shards,
+        data.tokenizer_path,
+        num_rows=data.train.count,
+        max_tokens=data.max_tokens,
+        batch_size=training.batch_size,
+        seed=training.seed,
+        word_dropout=training.word_dropout,
+    )
+    validation = dataset.make_evaluation_dataset(
+        data.validation.shards, data.tokenizer_path, max_tokens=data.max_tokens
+    )
+
+    def build(hp: keras_tuner.HyperParameters) -> keras.Model:
+        config = sample_config(hp, vocab_size=data.vocab_size, num_classes=len(data.labels))
+        model = build_model(config)
+        epochs = hp.values.get("tuner/epochs", training.num_epochs)
+        compile_model(
+            model,
+            _sample_training(hp, training),
+            num_classes=config.num_classes,
+            total_steps=epochs * stream.steps_per_epoch,
+        )
+        return model
+
+    def report(trial: Trial) -> None:
+        shown = "  ".join(f"{key} {value}" for key, value in sorted(trial.values.items()))
+        console.print(
+            f"trial {trial.trial_id}  validation top-1 {trial.score:.4f}  {shown}", highlight=False
+        )
+
+    tuner = _make_tuner(
+        algorithm,
+        build,
+        folder,
+        max_trials=max_trials,
+        num_epochs=training.num_epochs,
+        seed=training.seed,
+        report=report,
+    )
+    tuner.search(
+        stream.dataset,
+        epochs=training.num_epochs,
+        steps_per_epoch=stream.steps_per_epoch,
+        validation_data=validation,
+        callbacks=[
+            keras.callbacks.EarlyStopping(OBJECTIVE, patience=training.patience, mode="max"),
+            keras.callbacks.TensorBoard(folder / "logs", write_graph=False),
+        ],
+        shuffle=False,
+        verbose=0,
+    )
+    done = [trial for trial in tuner.oracle.trials.values() if trial.score is not None]
+    if not done:
+        raise RunError(
+            f"{folder}: no trial finished; the reason stands in keras_tuner/trial_*/trial.json."
+        )
+    trials = sorted(map(_describe_trial, done), key=lambda trial: -trial.score)
+    write_json(folder / "trials.json", [dataclasses.asdict(trial) for trial in trials])
+    write_json(folder / "best.json", trials[0].values)
+    return SearchResult(folder=folder, trials=tuple(trials))

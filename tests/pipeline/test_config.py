@@ -1,0 +1,90 @@
+"""Configs refuse what is out of range and survive JSON."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pipeline.config import ModelConfig, PrepareConfig, TrainConfig
+
+MODEL: dict[str, Any] = {"vocab_size": 100, "num_classes": 4}
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"vocab_size": 2}, "vocab_size: expected a value from 3 to 1000000, found 2"),
+        ({"num_classes": 1}, "num_classes: expected a value from 2 to 100000, found 1"),
+        ({"embed_dim": 0}, "embed_dim: expected a value from 1 to 4096, found 0"),
+        ({"units": 5000}, "units: expected a value from 1 to 4096, found 5000"),
+        ({"layers": 9}, "layers: expected a value from 1 to 8, found 9"),
+        ({"embedding_dropout": 1.0}, "embedding_dropout: expected a value from 0.0 to 0.95"),
+        ({"head_dropout": -0.1}, "head_dropout: expected a value from 0.0 to 0.95, found -0.1"),
+        ({"pooling": "sum"}, "pooling: expected one of last, max, mean, found 'sum'"),
+    ],
+)
+def test_a_model_config_names_the_field_out_of_range(fields: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        ModelConfig(**{**MODEL, **fields})
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"num_epochs": 0}, "num_epochs: expected a value from 1 to 10000, found 0"),
+        ({"batch_size": 0}, "batch_size: expected a value from 1 to 65536, found 0"),
+        ({"learning_rate": 0.0}, "learning_rate: expected a value from 1e-08 to 10.0, found 0.0"),
+        ({"weight_decay": 2.0}, "weight_decay: expected a value from 0.0 to 1.0, found 2.0"),
+        ({"label_smoothing": 1.0}, "label_smoothing: expected a value from 0.0 to 0.9, found 1.0"),
+        ({"word_dropout": 1.0}, "word_dropout: expected a value from 0.0 to 0.9, found 1.0"),
+        ({"patience": 0}, "patience: expected a value from 1 to 10000, found 0"),
+        ({"num_predict": 0}, "num_predict: expected a value from 1 to 100, found 0"),
+        ({"seed": -1}, "seed: expected a value from 0 to 2147483647, found -1"),
+        ({"learning_rate": float("nan")}, "learning_rate: .* found nan"),
+    ],
+)
+def test_a_train_config_names_the_field_out_of_range(fields: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        TrainConfig(**fields)
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"text_column": ""}, "text_column and label_column: expected names, found an empty one"),
+        ({"label_column": "title"}, "expected two columns, found 'title' for both"),
+        ({"vocab_size": 15}, "vocab_size: expected a value from 16 to 1000000, found 15"),
+        ({"max_tokens": 0}, "max_tokens: expected a value from 1 to 65536, found 0"),
+        ({"shards": 0}, "shards: expected a value from 1 to 1024, found 0"),
+    ],
+)
+def test_a_prepare_config_names_the_field_out_of_range(
+    fields: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(ValueError, match=message):
+        PrepareConfig(**fields)
+
+
+@given(
+    units=st.integers(1, 4096),
+    layers=st.integers(1, 8),
+    bidirectional=st.booleans(),
+    pooling=st.sampled_from(["last", "max", "mean"]),
+)
+def test_a_model_config_survives_json(
+    units: int, layers: int, bidirectional: bool, pooling: Any
+) -> None:
+    config = ModelConfig(
+        **MODEL, units=units, layers=layers, bidirectional=bidirectional, pooling=pooling
+    )
+    assert ModelConfig.from_json(json.loads(json.dumps(config.to_json()))) == config
+    assert config.pooled_dim == units * (2 if bidirectional else 1)
+
+
+def test_a_model_config_refuses_fields_it_does_not_know() -> None:
+    with pytest.raises(ValueError, match="model config: .*unexpected keyword argument 'heads'"):
+        ModelConfig.from_json({**MODEL, "heads": 8})
