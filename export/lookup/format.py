@@ -255,8 +255,10 @@ def _scan(folder: Path) -> dict[str, int]:
             f"{folder}: expected a lookup folder, found none. Give the path of an artifact's "
             "lookup/ folder."
         )
+    with os.scandir(folder) as scan:
+        entries = sorted(scan, key=lambda entry: entry.name)
     sizes = {}
-    for entry in os.scandir(folder):
+    for entry in entries:
         status = entry.stat(follow_symlinks=False)
         if entry.name == RUNTIME_FOLDER and stat.S_ISDIR(status.st_mode):
             continue

@@ -64,13 +64,14 @@ class TextEncoder:
 
     def _encode_one(self, processor: Any, index: int, text: str) -> list[int]:
         try:
-            ids: list[int] = processor.encode(text)
+            text.encode()
         except UnicodeEncodeError as err:
             raise ValueError(
                 f"texts[{index}]: expected text that UTF-8 can hold, found the lone surrogate "
-                f"{err.object[err.start]!r} at {err.start}. Decode the source with "
+                f"{text[err.start]!r} at position {err.start}. Decode its source with "
                 "errors='replace'."
             ) from err
+        ids: list[int] = processor.encode(text)
         return ids[: self._files.max_tokens] or [UNK_ID]
 
     def _load(self) -> Any:

@@ -1,0 +1,317 @@
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import re
+
+import numpy as np
+import pytest
+
+from export.lookup import (
+    ArrayTypeError,
+    ArtifactError,
+    ChecksumError,
+    FileSizeError,
+    FileTooLargeError,
+    GoldenError,
+    LabelsError,
+    MissingFileError,
+    NonFiniteError,
+    UnexpectedFileError,
+    UnsafeFileError,
+    load_lookup,
+    read_lookup,
+    write_lookup,
+)
+from export.lookup.arrays import write_array
+
+
+def forge(folder, name, data: bytes):
+    """Replace a file and make the manifest agree with the new bytes."""
+    import hashlib
+
+    (folder / name).write_bytes(data)
+    manifest = json.loads((folder / "manifest.json").read_text())
+    manifest["files"][name] |= {"bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()}
+    (folder / "manifest.json").write_text(json.dumps(manifest))
+
+
+def forge_array(folder, name, array):
+    path = folder / name
+    write_array(path, array)
+    forge(folder, name, path.read_bytes())
+
+
+def all_bytes(folder):
+    return {
+        str(path.relative_to(folder)): path.read_bytes()
+        for path in folder.rglob("*")
+        if path.is_file() and "__pycache__" not in path.parts
+    }
+
+
+def as_content(files):
+    return {
+        field.name: getattr(files, field.name)
+        for field in dataclasses.fields(files)
+        if field.name != "folder"
+    }
+
+
+def test_writing_what_was_read_gives_identical_bytes(folder, tmp_path):
+    write_lookup(tmp_path / "again", **as_content(read_lookup(folder)))
+    assert all_bytes(tmp_path / "again") == all_bytes(folder)
+
+
+def test_reading_gives_what_was_written(tmp_path, raw_model, content):
+    written = content(raw_model())
+    write_lookup(tmp_path / "lookup", **written)
+    found = as_content(read_lookup(tmp_path / "lookup"))
+    arrays = found.pop("arrays")
+    for name, array in written.pop("arrays").items():
+        np.testing.assert_array_equal(arrays[name], array)
+    for probe, original in zip(found.pop("golden"), written.pop("golden"), strict=True):
+        assert (probe.text, probe.ids) == (original.text, original.ids)
+        assert np.allclose(probe.probabilities, original.probabilities, atol=1e-7)
+    assert found == written | {"labels": tuple(written["labels"])}
+
+
+def test_the_runtime_travels_in_the_folder(folder):
+    names = {path.name for path in (folder / "runtime").iterdir()}
+    assert {"__init__.py", "format.py", "model.py", "gru.py"} <= names
+    assert all(name.endswith(".py") for name in names)
+
+
+def test_labels_are_kept_in_any_script(tmp_path, raw_model, content):
+    written = content(raw_model()) | {"labels": ["고양이", "a\u2028b", "", "🙂\n"]}
+    write_lookup(tmp_path / "lookup", **written)
+    assert list(read_lookup(tmp_path / "lookup").labels) == written["labels"]
+
+
+# ---- the writer refuses what the reader would
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"max_tokens": 0}, "max_tokens: expected an integer from 1 to 65536, found 0."),
+        ({"labels": ["a", "b", "c"]}, "labels: expected 4, found 3."),
+        ({"labels": ["a", "b", "a", "c"]}, "labels: expected distinct ones, found 'a' twice."),
+        ({"labels": [1, 2, 3, 4]}, "labels: expected a list of strings, found something else."),
+        ({"golden": []}, "golden: expected at least one probe, found none."),
+        ({"tokenizer": b""}, "tokenizer.model: expected 1 to 67108864 bytes, found 0."),
+    ],
+)
+def test_writer_refuses_content_that_does_not_fit(tmp_path, raw_model, content, changes, message):
+    with pytest.raises(ValueError, match=re.escape(message)):
+        write_lookup(tmp_path / "lookup", **(content(raw_model()) | changes))
+    assert not list(tmp_path.iterdir())
+
+
+def test_writer_names_the_probe_that_does_not_fit(tmp_path, raw_model, content):
+    written = content(raw_model())
+    written["golden"][1] = dataclasses.replace(written["golden"][1], ids=(99,))
+    with pytest.raises(ValueError, match=r"golden\[1\]\.ids: expected 0 to 29, found 99\."):
+        write_lookup(tmp_path / "lookup", **written)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda a: a.pop("head_bias"), "missing head_bias, unknown none."),
+        (lambda a: a.update(other=a["head_bias"]), "missing none, unknown other."),
+        (
+            lambda a: a.update(head_bias=np.zeros(5, np.float32)),
+            "arrays['head_bias']: expected float32 (4,), found float32 (5,).",
+        ),
+        (
+            lambda a: a.update(head_bias=np.zeros(4)),
+            "arrays['head_bias']: expected float32 (4,), found float64 (4,).",
+        ),
+        (
+            lambda a: a.update(head_bias=np.full(4, np.nan, np.float32)),
+            "arrays['head_bias']: expected finite values, found NaN or infinity.",
+        ),
+        (
+            lambda a: a["gate_table"].__setitem__(0, 0.5),
+            "arrays['gate_table']: expected row 0 (padding) equal to row 1 (unknown), found "
+            "them to differ. Copy embedding row 1 over row 0 before folding.",
+        ),
+    ],
+)
+def test_writer_refuses_arrays_that_do_not_fit(tmp_path, raw_model, content, change, message):
+    written = content(raw_model())
+    change(written["arrays"])
+    with pytest.raises(ValueError, match=re.escape(message)):
+        write_lookup(tmp_path / "lookup", **written)
+
+
+def test_writer_replaces_nothing(folder, raw_model, content):
+    with pytest.raises(FileExistsError, match=r"lookup: expected a new folder, found an existing"):
+        write_lookup(folder, **content(raw_model()))
+
+
+def test_writer_starts_over_what_a_killed_one_left(tmp_path, raw_model, content):
+    (tmp_path / ".lookup.partial").mkdir()
+    (tmp_path / ".lookup.partial" / "rubbish").write_bytes(b"x")
+    write_lookup(tmp_path / "lookup", **content(raw_model()))
+    read_lookup(tmp_path / "lookup")
+    assert [path.name for path in tmp_path.iterdir()] == ["lookup"]
+
+
+# ---- damaged folders, one for every cause
+
+
+def test_reader_refuses_a_missing_folder(tmp_path):
+    with pytest.raises(MissingFileError, match=r"none: expected a lookup folder, found none\."):
+        read_lookup(tmp_path / "none")
+
+
+def test_reader_refuses_a_folder_without_manifest(tmp_path):
+    with pytest.raises(MissingFileError, match=r"manifest\.json: no such file, so .* is not a lo"):
+        read_lookup(tmp_path)
+
+
+def test_reader_refuses_a_missing_array(folder):
+    (folder / "head_bias.npy").unlink()
+    with pytest.raises(
+        MissingFileError, match=r"head_bias\.npy: listed in manifest\.json, found no such file\. C"
+    ):
+        read_lookup(folder)
+
+
+@pytest.mark.parametrize("name", ["evil.py", "gate_table.pkl", ".DS_Store", "gate_table_2.npy"])
+def test_reader_refuses_an_extra_file(folder, name):
+    (folder / name).write_bytes(b"x")
+    with pytest.raises(
+        UnexpectedFileError,
+        match=re.escape(f"{name}: expected only files that manifest.json lists, found this one."),
+    ):
+        read_lookup(folder)
+
+
+def test_reader_refuses_an_extra_folder(folder):
+    (folder / "more").mkdir()
+    with pytest.raises(UnsafeFileError, match="more: expected a regular file, found something el"):
+        read_lookup(folder)
+
+
+@pytest.mark.parametrize("name", ["gate_table.npy", "manifest.json", "runtime"])
+def test_reader_refuses_symbolic_links_even_to_sound_content(folder, tmp_path, name):
+    (folder / name).rename(tmp_path / "elsewhere")
+    (folder / name).symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(
+        UnsafeFileError,
+        match=re.escape(f"{name}: expected a regular file, found a symbolic link. Copy the files"),
+    ):
+        read_lookup(folder)
+
+
+def test_reader_refuses_a_pipe_without_opening_it(folder):
+    (folder / "labels.json").unlink()
+    os.mkfifo(folder / "labels.json")
+    with pytest.raises(UnsafeFileError, match=r"labels\.json: expected a regular file, found som"):
+        read_lookup(folder)
+
+
+@pytest.mark.parametrize(
+    ("name", "cap"), [("manifest.json", 2**20), ("labels.json", 2**26), ("golden.jsonl", 2**28)]
+)
+def test_reader_refuses_files_above_their_cap(folder, name, cap):
+    os.truncate(folder / name, cap + 1)
+    with pytest.raises(
+        FileTooLargeError,
+        match=re.escape(f"{name}: expected at most {cap} bytes, found {cap + 1}."),
+    ):
+        read_lookup(folder)
+
+
+@pytest.mark.parametrize("name", ["gate_table.npy", "tokenizer.model"])
+@pytest.mark.parametrize("change", [-1, 1])
+def test_reader_refuses_another_length(folder, name, change):
+    size = (folder / name).stat().st_size
+    os.truncate(folder / name, size + change)
+    with pytest.raises(
+        FileSizeError,
+        match=re.escape(
+            f"{name}: expected {size} bytes from manifest.json, found {size + change}."
+        ),
+    ):
+        read_lookup(folder)
+
+
+@pytest.mark.parametrize("name", ["gate_table.npy", "labels.json", "tokenizer.model"])
+def test_reader_finds_a_flipped_byte(folder, name):
+    data = bytearray((folder / name).read_bytes())
+    data[-3] ^= 1
+    (folder / name).write_bytes(data)
+    with pytest.raises(
+        ChecksumError,
+        match=rf"{re.escape(name)}: expected sha256 [0-9a-f]{{64}} from manifest\.json, found ",
+    ):
+        read_lookup(folder)
+
+
+def test_header_is_refused_before_the_checksum(folder):
+    data = (folder / "head_bias.npy").read_bytes()
+    (folder / "head_bias.npy").write_bytes(data.replace(b"<f4", b">f4"))
+    with pytest.raises(ArrayTypeError):
+        read_lookup(folder)
+
+
+def test_reader_refuses_nan_that_has_a_right_checksum(folder):
+    forge_array(folder, "head_bias.npy", np.array([0, np.nan, 0, 0], np.float32))
+    message = r"head_bias\.npy: expected finite weights, found NaN or infinity\. Train and export"
+    for check_hashes in (True, False):
+        with pytest.raises(NonFiniteError, match=message):
+            read_lookup(folder, check_hashes=check_hashes)
+
+
+def test_reader_refuses_infinity_in_the_table_when_it_reads_it(folder):
+    table = np.array(read_lookup(folder).arrays["gate_table"])
+    table[7, 3] = -np.inf
+    forge_array(folder, "gate_table.npy", table)
+    with pytest.raises(NonFiniteError, match=r"gate_table\.npy: expected finite weights"):
+        read_lookup(folder)
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        (b"{}", "labels: expected a list of strings, found something else."),
+        (b'["a", "b", "c", 4]', "labels: expected a list of strings, found something else."),
+        (b'["a", "b", "c"]', "labels: expected 4, found 3."),
+        (b'["a", "b", "c", "b"]', "labels: expected distinct ones, found 'b' twice."),
+        (b'["a", "b", "c", "\xff"]', "'utf-8' codec can't decode byte 0xff"),
+        (b"[", "Expecting value"),
+    ],
+)
+def test_reader_refuses_wrong_labels(folder, data, message):
+    forge(folder, "labels.json", data)
+    with pytest.raises(LabelsError, match=r"labels\.json: " + re.escape(message)):
+        read_lookup(folder)
+
+
+def test_reader_refuses_a_golden_file_of_other_classes(folder):
+    forge(folder, "golden.jsonl", b'{"text": "", "ids": [1], "probabilities": [1.0]}\n')
+    with pytest.raises(GoldenError, match=r"golden\.jsonl line 1: probabilities: expected 4, fo"):
+        read_lookup(folder)
+
+
+def test_without_checksums_a_flipped_byte_passes(folder):
+    data = bytearray((folder / "gate_table.npy").read_bytes())
+    data[-3] ^= 1
+    (folder / "gate_table.npy").write_bytes(data)
+    read_lookup(folder, check_hashes=False)
+
+
+def test_every_error_is_an_artifact_error(folder):
+    (folder / "manifest.json").write_bytes(b"")
+    with pytest.raises(ArtifactError):
+        load_lookup(folder)
+
+
+def test_an_import_of_the_runtime_does_not_spoil_the_folder(folder):
+    (folder / "runtime" / "__pycache__").mkdir()
+    read_lookup(folder)
