@@ -8,8 +8,6 @@ BUILD := $(or $(GATETABLE_BUILD),build)
 
 PY := $(VENV)/bin/python
 INSTALLED := $(VENV)/.installed
-# TensorFlow's start-up notes are of no use to a reader of our output.
-export TF_CPP_MIN_LOG_LEVEL ?= 2
 
 .DEFAULT_GOAL := all
 .PHONY: all help install data baseline train tune export verify compare report readme \

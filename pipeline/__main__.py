@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import click
 from dotenv import load_dotenv
 from rich.console import Console
+from rich.progress import Progress
 from rich.table import Table
 
 from pipeline.config import ModelConfig, PrepareConfig, TrainConfig
@@ -53,6 +54,8 @@ def cli() -> None:
     A CSV inside a ZIP:       ZIPFILE_NAME=news.zip FILE_NAME=news.csv python -m pipeline train
     """  # noqa: D301  (click's \b keeps the lines apart)
     load_dotenv(Path(".env"))
+    # On a machine without a GPU TensorFlow reports its absence as an error, many times.
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 
 def _apply(options: list[Callable[[Any], Any]]) -> Callable[[Any], Any]:
@@ -115,7 +118,14 @@ def _prepare(options: dict[str, Any], console: Console) -> PreparedData:
             for field in ("text_column", "label_column", "vocab_size", "max_tokens")
         }
     )
-    return prepare(source, config, build_root() / "data" / source.name, console=console)
+    with Progress(console=console, transient=True) as progress:
+        return prepare(
+            source,
+            config,
+            build_root() / "data" / source.name,
+            progress=progress,
+            notify=lambda notice: console.print(notice, highlight=False),
+        )
 
 
 @cli.command()
