@@ -19,7 +19,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import sentencepiece
-from rich.progress import Progress
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
 from pipeline.clean_rows import CleanRows, MergedRows, clean_rows, merge_rows
 from pipeline.config import PrepareConfig
@@ -44,6 +45,8 @@ MAX_CLASSES = 100_000
 _ENCODED_AT_ONCE = 8192
 _LISTED_CLASSES = 20
 
+_STAGES = ("reading and cleaning rows", "training the tokenizer", "writing shards")
+
 Notify = Callable[[str], None]
 
 
@@ -53,10 +56,6 @@ class _SplitRows:
 
     rows: npt.NDArray[np.int64]
     labels: npt.NDArray[np.int64]
-
-
-def _silent(_: str) -> None:
-    return None
 
 
 def compute_key(source: SourceConfig, config: PrepareConfig) -> str:
@@ -119,6 +118,12 @@ def _check_splits(
             f"{place}: expected at most {MAX_CLASSES} labels, found {len(labels)}. Check that "
             "--label-column names the classes."
         )
+    learnable = len(np.unique(splits["train"].labels))
+    if learnable < 2:
+        raise DataError(
+            f"{place}: expected at least 2 labels in the training split, found {learnable}. Bring "
+            "more rows of the smaller classes."
+        )
     empty = [split for split in SPLIT_NAMES if not len(splits[split].rows)]
     if empty:
         raise DataError(
@@ -164,11 +169,11 @@ def _fill_folder(
     config: PrepareConfig,
     key: str,
     limits: SourceLimits,
-    advance: Callable[[str], None],
+    begin: Callable[[str], None],
     notify: Notify,
 ) -> None:
     """Do the whole work inside an unpublished folder."""
-    advance("reading and cleaning rows")
+    begin(_STAGES[0])
     rows = clean_rows(source, config, limits)
     merged = merge_rows(rows)
     splits, labels = _split_rows(rows, merged)
@@ -183,7 +188,7 @@ def _fill_folder(
     _check_splits(source, splits, labels, counts)
     absent = _notify_absent(splits, labels, notify)
 
-    advance("training the tokenizer")
+    begin(_STAGES[1])
     tokenizer = folder / "tokenizer.model"
     vocab_size = train_tokenizer(
         (rows.text(row).decode() for row in splits["train"].rows),
@@ -192,7 +197,7 @@ def _fill_folder(
         notify=notify,
     )
 
-    advance("writing shards")
+    begin(_STAGES[2])
     digest = hashlib.sha256(json.dumps(dataclasses.asdict(config), sort_keys=True).encode())
     digest.update(json.dumps(labels).encode())
     digest.update(hashlib.sha256(tokenizer.read_bytes()).digest())
@@ -248,8 +253,7 @@ def prepare(
     folder: Path,
     *,
     limits: SourceLimits | None = None,
-    progress: Progress | None = None,
-    notify: Notify = _silent,
+    console: Console | None = None,
 ) -> PreparedData:
     """Make the data folder of a source, or return it at once if it is there already.
 
@@ -259,8 +263,7 @@ def prepare(
         folder: The dataset's folder, usually `build/data/<source.name>`. One made from something
             else is replaced once the new one is complete.
         limits: Bounds on reading.
-        progress: Shows the stages; silent without.
-        notify: Takes sentences a person should read.
+        console: Shows progress and notices; silent without.
 
     Returns:
         The data folder, read back.
@@ -269,14 +272,12 @@ def prepare(
         DataError: The source cannot be used, the folder cannot be written, or another process
             is preparing it.
     """
+    console = console or Console(quiet=True)
+
+    def notify(sentence: str) -> None:
+        console.print(sentence, markup=False, highlight=False)
+
     key = compute_key(source, config)
-    task = progress.add_task(f"prepare {source.name}", total=3) if progress else None
-
-    def advance(stage: str) -> None:
-        if progress is not None and task is not None:
-            first = progress.tasks[task].description.endswith(source.name)
-            progress.update(task, description=f"prepare: {stage}", advance=0 if first else 1)
-
     with locked_folder(folder):
         if read_key(folder) == key:
             try:
@@ -286,8 +287,22 @@ def prepare(
             else:
                 notify(f"{folder} is up to date.")
                 return data
-        with publish_folder(folder) as partial:
-            _fill_folder(partial, source, config, key, limits or SourceLimits(), advance, notify)
-        if progress is not None and task is not None:
-            progress.update(task, completed=3)
+        with (
+            publish_folder(folder) as partial,
+            Progress(
+                TextColumn("{task.description}"),
+                BarColumn(),
+                TimeElapsedColumn(),
+                console=console,
+                transient=True,
+            ) as progress,
+        ):
+            task = progress.add_task(source.name, total=len(_STAGES))
+
+            def begin(stage: str) -> None:
+                progress.update(
+                    task, description=f"{source.name}: {stage}", completed=_STAGES.index(stage)
+                )
+
+            _fill_folder(partial, source, config, key, limits or SourceLimits(), begin, notify)
         return read_prepared(folder)

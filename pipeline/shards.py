@@ -27,9 +27,9 @@ _MATRIX_BYTES = 2**24
 
 
 def _build_crc_table() -> npt.NDArray[np.uint32]:
-    table: npt.NDArray[np.uint32] = np.arange(256, dtype=np.uint32)
+    table = np.arange(256, dtype=np.uint32)
     for _ in range(8):
-        table = np.where(table & 1, (table >> 1) ^ np.uint32(_CRC_POLYNOMIAL), table >> 1)
+        table = (table >> 1) ^ (table & 1) * np.uint32(_CRC_POLYNOMIAL)
     return table
 
 

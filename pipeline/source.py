@@ -93,7 +93,7 @@ def resolve_source(
     """Decide which table is meant.
 
     Args:
-        path: A `.csv` or `.csv.gz` named outright.
+        path: A `.csv` or `.csv.gz` named outright; it beats the variables.
         zipfile_name: The classic `ZIPFILE_NAME`, a ZIP under `data/`; empty means not set.
         file_name: The classic `FILE_NAME`, the CSV inside it; empty means not set.
         data_folder: Where the ZIP lies; by default `data/` of the working directory if the ZIP
@@ -104,14 +104,9 @@ def resolve_source(
         when it is opened.
 
     Raises:
-        DataError: Only one of the two variables is set, or they and `path` are.
+        DataError: Only one of the two variables is set.
     """
     if path is not None:
-        if zipfile_name or file_name:
-            raise DataError(
-                f"source: expected either the path {path} or ZIPFILE_NAME and FILE_NAME, found "
-                "both. Unset the variables or drop the path."
-            )
         return SourceConfig(path=path)
     if not zipfile_name and not file_name:
         return SourceConfig(path=EMBEDDED_DATASET)
