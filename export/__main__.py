@@ -15,14 +15,15 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn
 from rich.table import Table
 
-from export.agreement import AgreementError
 from export.bundle import Artifact, BundleError, find_artifact
+from export.difference import AgreementError
 from export.lookup import ArtifactError
 from export.model_card import FORM_PATHS, format_bytes
 from export.preflight import DEFAULT_MAX_TABLE_MB, ExportError
 from export.publish import BusyError, export_run
+from export.tf2onnx_graph import OracleError
 from export.verify import verify_artifact
-from pipeline.run_folder import RunError, find_run
+from pipeline.run_folder import RunError, check_run_name, find_run
 
 _BUILD = click.option(
     "--build",
@@ -45,18 +46,20 @@ def _known_errors() -> Iterator[None]:
     """Turn known errors into exit codes: 1 for a failed check, 2 for bad input."""
     try:
         yield
-    except AgreementError as err:
+    except (AgreementError, OracleError) as err:
         _fail(err, 1)
-    except (
-        BundleError,
-        BusyError,
-        ExportError,
-        RunError,
-        ArtifactError,
-        ValueError,
-        OSError,
-    ) as err:
+    except (BundleError, BusyError, ExportError, RunError, OSError) as err:
         _fail(err, 2)
+
+
+def _check_name(_: click.Context, option: click.Parameter, name: str | None) -> str | None:
+    """Refuse names that could leave their folder, as a usage error."""
+    if name is not None:
+        try:
+            check_run_name(name)
+        except ValueError as err:
+            raise click.BadParameter(str(err), param=option) from err
+    return name
 
 
 @contextmanager
@@ -78,8 +81,9 @@ def _progress_bar(console: Console) -> Iterator[Callable[[str, int, int], None]]
 
 
 def _quiet_tensorflow() -> None:
-    """Keep TensorFlow's start-up notices off the terminal; errors stay."""
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    """Keep TensorFlow's start-up notices off the terminal."""
+    # 3, not 2: a machine without a GPU is no error, though TensorFlow logs it as one.
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 
 def _print_forms(
@@ -87,15 +91,16 @@ def _print_forms(
 ) -> None:
     """Print one row a form; `differences` holds its largest difference and the rows compared."""
     replayed = artifact.manifest["metrics"]["replayed"]
-    table = Table(title=f"{artifact.name} version {artifact.version}: {artifact.folder}")
+    table = Table(title=f"{artifact.name}, version {artifact.version}")
     table.add_column("backend")
-    for column in ("size", "max |dp|", "top-1", f"top-{replayed['k']}", "rows"):
+    for column in ("size", "max |dp|", "top-1", f"top-{replayed['k']}", "rows compared"):
         table.add_column(column, justify="right")
     keras = replayed["keras"]
     table.add_row(
         "keras", "", "", f"{keras['top_1']:.2%}", f"{keras['top_k']:.2%}", str(replayed["rows"])
     )
-    for form, (difference, rows) in differences.items():
+    for form in (form for form in FORM_PATHS if form in differences):
+        difference, rows = differences[form]
         size = sum(
             record["bytes"]
             for name, record in artifact.manifest["files"].items()
@@ -122,8 +127,10 @@ def main() -> None:
 
 @main.command("export")
 @_BUILD
-@click.option("--run", "run_name", help="Run to export; the newest when not given.")
-@click.option("--name", help="Artifact name; the dataset's when not given.")
+@click.option(
+    "--run", "run_name", callback=_check_name, help="Run to export; the newest when not given."
+)
+@click.option("--name", callback=_check_name, help="Artifact name; the dataset's when not given.")
 @click.option("--force", is_flag=True, help="Export again even if nothing has changed.")
 @click.option(
     "--max-table-mb",

@@ -16,7 +16,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from export.difference import TOLERANCE, BackendDifference, DifferenceTally, rank_top_k
+from export.difference import (
+    TOLERANCE,
+    AgreementError,
+    BackendDifference,
+    DifferenceTally,
+    rank_top_k,
+)
 from export.lookup import Probe
 from export.runtimes import Reference, Runtime, pad_ids
 from export.weights import UNKNOWN_ID, Float32
@@ -25,10 +31,6 @@ PROBE_BATCH_SIZES = (1, 2, 3, 8, 32)
 MAX_BATCH_ROWS = 256
 MAX_BATCH_IDS = 16_384
 """Ids of one batch, padding included: bounds memory when texts are long."""
-
-
-class AgreementError(Exception):
-    """The forms of an artifact do not agree with the trained model."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

@@ -19,6 +19,10 @@ TOLERANCE = 1e-5
 _SHOWN_CHARACTERS = 60
 
 
+class AgreementError(Exception):
+    """The forms of an artifact do not agree with the trained model."""
+
+
 def rank_top_k(probabilities: Float32, k: int) -> NDArray[np.intp]:
     """Return the ids of the k most probable classes, (B, k), best first, ties by lower id."""
     candidates = np.argpartition(-probabilities, k - 1, axis=1)[:, :k]
@@ -119,10 +123,10 @@ class DifferenceTally:
         """Add rows of probabilities, both (B, C), of the given texts.
 
         Raises:
-            ValueError: The shapes differ.
+            AgreementError: The shapes differ.
         """
         if found.shape != reference.shape:
-            raise ValueError(
+            raise AgreementError(
                 f"{self._name}: expected probabilities of shape {reference.shape} as Keras gives, "
                 f"found {found.shape}. Export the run again."
             )

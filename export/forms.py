@@ -31,7 +31,7 @@ from export.onnx_graph import build_onnx, write_onnx
 from export.preflight import ExportError, check_exportable
 from export.runtimes import Reference, load_keras_reference, load_runtimes, pad_ids
 from export.saved_model import IdsClassifier, TextClassifier, write_saved_model
-from export.tf2onnx_graph import write_tf2onnx
+from export.tf2onnx_graph import convert_in_background
 from export.weights import ModelWeights, read_keras_weights, take_weights
 from pipeline.run_folder import Run, load_model
 
@@ -77,28 +77,17 @@ def _make_probes(run: Run, texts: list[str], reference: Reference) -> list[Probe
     ]
 
 
-def _write_graphs(
-    run: Run,
-    weights: ModelWeights,
-    partial: Path,
-    metadata: dict[str, str],
-    say: Callable[[str], None],
-) -> None:
-    """Write both SavedModels, the ONNX graph and its oracle."""
-    say("writing saved_model")
-    # First of all, because TensorFlow numbers functions by what the process did before, which up
-    # to here is the same in every export of a run. See `write_saved_model`.
-    classifier = IdsClassifier(weights)
-    write_saved_model(partial / bundle.SAVED_MODEL_FOLDER, classifier)
+def _write_saved_models(run: Run, weights: ModelWeights, partial: Path) -> None:
+    """Write both SavedModels.
+
+    Must come before anything that depends on the data, because TensorFlow numbers functions by
+    what the process did so far: see `write_saved_model`.
+    """
+    write_saved_model(partial / bundle.SAVED_MODEL_FOLDER, IdsClassifier(weights))
     write_saved_model(
         partial / bundle.SAVED_MODEL_TEXT_FOLDER,
         TextClassifier(weights, run.tokenizer_path.read_bytes(), run.max_tokens),
     )
-    say("writing the tf2onnx oracle")
-    (partial / bundle.ORACLE_FILE).parent.mkdir()
-    write_tf2onnx(partial / bundle.ORACLE_FILE, classifier)
-    say("writing onnx")
-    write_onnx(partial / bundle.ONNX_FILE, build_onnx(weights, metadata))
 
 
 def _write_lookup(run: Run, weights: ModelWeights, partial: Path, probes: list[Probe]) -> None:
@@ -187,12 +176,21 @@ def write_forms(
         "tokenizer_sha256": fields["tokenizer_sha256"],
         "vocab_size": str(run.model.vocab_size),
     }
-    _write_graphs(run, weights, partial, metadata, say)
-    say("writing lookup")
-    reference = load_keras_reference(model)
-    probes = _make_probes(run, list(split.texts), reference)
-    (partial / bundle.GOLDEN_FILE).write_text(format_golden(probes), encoding="utf-8")
-    _write_lookup(run, weights, partial, probes)
+    say("writing saved_model")
+    _write_saved_models(run, weights, partial)
+    (partial / bundle.ORACLE_FILE).parent.mkdir()
+    with convert_in_background(
+        partial, bundle.SAVED_MODEL_FOLDER, bundle.ORACLE_FILE
+    ) as wait_for_oracle:
+        say("writing onnx")
+        write_onnx(partial / bundle.ONNX_FILE, build_onnx(weights, metadata))
+        say("writing lookup")
+        reference = load_keras_reference(model)
+        probes = _make_probes(run, list(split.texts), reference)
+        (partial / bundle.GOLDEN_FILE).write_text(format_golden(probes), encoding="utf-8")
+        _write_lookup(run, weights, partial, probes)
+        say("waiting for the tf2onnx oracle")
+        wait_for_oracle()
     result = _check_forms(run, partial, reference, split, probes, progress)
     fields["parity"] = result.to_json()
     fields["metrics"] = {
