@@ -13,10 +13,10 @@ import json
 import os
 import shutil
 import stat
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO
 
 import numpy as np
 
@@ -174,7 +174,7 @@ def _check_labels(labels: object, config: LookupConfig) -> tuple[str, ...]:
     if len(labels) != config.num_classes:
         raise ValueError(f"labels: expected {config.num_classes}, found {len(labels)}.")
     if len(set(labels)) != len(labels):
-        twice = next(label for label in labels if labels.count(label) > 1)
+        twice = Counter(labels).most_common(1)[0][0]
         raise ValueError(f"labels: expected distinct ones, found {twice!r} twice.")
     return tuple(labels)
 
@@ -214,18 +214,17 @@ def read_lookup(folder: Path, *, check_hashes: bool = True) -> LookupFiles:
 
     config = manifest.config
     arrays: dict[str, Float32Array] = {}
-    side_files: dict[str, bytes] = {}
-    shapes = {array_file(name): (name, shape) for name, shape in array_shapes(config).items()}
-    for file_name in sorted(manifest.files):
-        place = folder / file_name
-        with place.open("rb") as file:
-            if file_name in shapes:
-                name, shape = shapes[file_name]
-                arrays[name] = map_array(file, sizes[file_name], shape, str(place))
-            else:
-                side_files[file_name] = file.read()
-            if check_hashes:
-                _check_hash(file, manifest.files[file_name].sha256, place)
+    for name, shape in array_shapes(config).items():
+        path = folder / array_file(name)
+        with path.open("rb") as file:
+            arrays[name] = map_array(file, sizes[path.name], shape, str(path))
+    side_files = {}
+    for file_name in SIDE_FILE_CAPS:
+        with (folder / file_name).open("rb") as file:
+            side_files[file_name] = file.read(sizes[file_name])
+    if check_hashes:
+        for file_name, record in sorted(manifest.files.items()):
+            _check_hash(folder / file_name, side_files.get(file_name), record.sha256)
     for name, array in arrays.items():
         if (check_hashes or not name.startswith("gate_table")) and not _is_finite(array):
             raise NonFiniteError(
@@ -302,10 +301,14 @@ def _check_names(folder: Path, sizes: Mapping[str, int], manifest: LookupManifes
             )
 
 
-def _check_hash(file: IO[bytes], expected: str, place: Path) -> None:
-    file.seek(0)
-    found = hashlib.file_digest(file, "sha256").hexdigest()  # type: ignore[arg-type]
+def _check_hash(path: Path, data: bytes | None, expected: str) -> None:
+    """Compare the sha256 of `data`, or of the whole file where that is None."""
+    if data is not None:
+        found = hashlib.sha256(data).hexdigest()
+    else:
+        with path.open("rb") as file:
+            found = hashlib.file_digest(file, "sha256").hexdigest()
     if found != expected:
         raise ChecksumError(
-            f"{place}: expected sha256 {expected} from {MANIFEST_FILE}, found {found}. {REMEDY}"
+            f"{path}: expected sha256 {expected} from {MANIFEST_FILE}, found {found}. {REMEDY}"
         )

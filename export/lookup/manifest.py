@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 import math
 import re
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
@@ -29,9 +30,12 @@ TOKENIZER_FILE = "tokenizer.model"
 GOLDEN_FILE = "golden.jsonl"
 RUNTIME_FOLDER = "runtime"
 
+UNK_ID = 1
+"""Id of an unknown piece. A text without any piece is this one id."""
+
 MAX_MANIFEST_BYTES = 2**20
 MAX_TOKENS_LIMIT = 65_536
-SIDE_FILE_CAPS = {LABELS_FILE: 2**26, TOKENIZER_FILE: 2**26, GOLDEN_FILE: 2**28}
+SIDE_FILE_CAPS = {LABELS_FILE: 2**26, TOKENIZER_FILE: 2**26, GOLDEN_FILE: 2**29}
 """Bytes each side file may have: far above real ones (kilobytes), far below a machine's memory."""
 
 _LIMITS = {
@@ -201,8 +205,7 @@ def format_manifest(manifest: LookupManifest) -> str:
 def _refuse_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     fields = dict(pairs)
     if len(fields) != len(pairs):
-        keys = [key for key, _ in pairs]
-        twice = next(key for key in keys if keys.count(key) > 1)
+        twice = Counter(key for key, _ in pairs).most_common(1)[0][0]
         raise ValueError(f"expected each key once, found {twice!r} twice.")
     return fields
 

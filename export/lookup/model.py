@@ -19,9 +19,9 @@ from .errors import GoldenError
 from .format import LookupFiles, read_lookup
 from .golden import TOLERANCE
 from .gru import Int32Array
-from .manifest import GOLDEN_FILE
+from .manifest import GOLDEN_FILE, UNK_ID
 from .stream import Stream
-from .text import UNK_ID, TextEncoder
+from .text import TextEncoder
 
 
 class LookupModel:

@@ -15,8 +15,7 @@ from typing import Self
 
 from .arrays import Float32Array
 from .engine import Engine
-
-UNK_ID = 1
+from .manifest import UNK_ID
 
 
 class Stream:

@@ -13,9 +13,7 @@ from typing import Any
 
 from .errors import REMEDY, TokenizerError
 from .format import LookupFiles
-from .manifest import TOKENIZER_FILE
-
-UNK_ID = 1
+from .manifest import TOKENIZER_FILE, UNK_ID
 
 
 class TextEncoder:

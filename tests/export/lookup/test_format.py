@@ -216,7 +216,7 @@ def test_reader_refuses_a_pipe_without_opening_it(folder):
 
 
 @pytest.mark.parametrize(
-    ("name", "cap"), [("manifest.json", 2**20), ("labels.json", 2**26), ("golden.jsonl", 2**28)]
+    ("name", "cap"), [("manifest.json", 2**20), ("labels.json", 2**26), ("golden.jsonl", 2**29)]
 )
 def test_reader_refuses_files_above_their_cap(folder, name, cap):
     os.truncate(folder / name, cap + 1)
@@ -254,6 +254,16 @@ def test_reader_finds_a_flipped_byte(folder, name):
 
 
 def test_header_is_refused_before_the_checksum(folder):
+    data = (folder / "head_bias.npy").read_bytes()
+    (folder / "head_bias.npy").write_bytes(data.replace(b"<f4", b">f4"))
+    with pytest.raises(ArrayTypeError):
+        read_lookup(folder)
+
+
+def test_every_header_is_looked_at_before_any_checksum(folder):
+    (folder / "candidate_bias.npy").write_bytes(
+        (folder / "candidate_bias.npy").read_bytes()[:-1] + b"x"
+    )
     data = (folder / "head_bias.npy").read_bytes()
     (folder / "head_bias.npy").write_bytes(data.replace(b"<f4", b">f4"))
     with pytest.raises(ArrayTypeError):

@@ -47,7 +47,10 @@ def test_floats_have_the_fewest_digits_that_give_float32_back():
         (Probe("", (-1,), (0.5, 0.5)), "ids: expected 0 to 29, found -1."),
         (Probe("", (True,), (0.5, 0.5)), "ids: expected integers, found True."),
         (Probe("", (1,), (1.0,)), "probabilities: expected 2, found 1."),
-        (Probe("", (1,), (0.5, float("nan"))), "probabilities: expected finite numbers, found n"),
+        (
+            Probe("", (1,), (0.5, float("nan"))),
+            "probabilities: expected numbers from 0 to 1, found nan",
+        ),
     ],
 )
 def test_probes_that_do_not_fit_the_model_are_refused(probe, message):
@@ -68,9 +71,11 @@ GOOD = b'{"text": "", "ids": [1], "probabilities": [0.5, 0.5]}'
         (b'{"text": ""}\n', "line 1: expected an object with text, ids and probabilities."),
         (GOOD.replace(b"[1]", b"1") + b"\n", "line 1: expected a string, a list and a list."),
         (GOOD.replace(b"[1]", b"[[1]]") + b"\n", "line 1: ids: expected integers, found [1]."),
-        (GOOD.replace(b"0.5]", b'"x"]') + b"\n", "expected finite numbers, found 'x'."),
+        (GOOD.replace(b"0.5]", b'"x"]') + b"\n", "expected numbers from 0 to 1, found 'x'."),
         (GOOD.replace(b"0.5]", b"NaN]") + b"\n", "expected finite numbers, found NaN."),
-        (GOOD.replace(b"0.5]", b"1e999]") + b"\n", "expected finite numbers, found inf."),
+        (GOOD.replace(b"0.5]", b"9" * 400 + b"]") + b"\n", "from 0 to 1, found 9999"),
+        (GOOD.replace(b"0.5]", b"-1]") + b"\n", "expected numbers from 0 to 1, found -1."),
+        (GOOD.replace(b"0.5]", b"1e999]") + b"\n", "expected numbers from 0 to 1, found inf."),
     ],
 )
 def test_malformed_lines_are_refused(data, message):
