@@ -1,0 +1,255 @@
+"""Command line of the comparison: `python -m serving_compare --help`."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import click
+from dotenv import load_dotenv
+from filelock import FileLock, Timeout
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+
+from export.bundle import Artifact, BundleError, find_artifact, read_artifact
+from export.lookup import ArtifactError
+from serving_compare.agreement import AgreementError
+from serving_compare.backends import BACKENDS
+from serving_compare.child import ChildError
+from serving_compare.compare import (
+    BackendsError,
+    choose_backends,
+    make_questions,
+    run_comparison,
+)
+from serving_compare.losses import list_losses
+from serving_compare.report import (
+    RAW_FOLDER,
+    ReportError,
+    build_report,
+    check_report_name,
+    publish_report,
+    write_report,
+)
+from serving_compare.results import ResultsError, merge_results, read_results
+from serving_compare.schedule import PROFILES
+from serving_compare.tables import format_harness, make_tables, print_tables
+from serving_compare.workload import LabelledTexts, TextsError, read_texts
+
+CHECK_FAILED = 1
+BAD_INPUT = 2
+LOCK_FILE = ".lock"
+BAD_INPUT_ERRORS = (
+    ArtifactError,
+    BackendsError,
+    BundleError,
+    ChildError,
+    OSError,
+    ReportError,
+    ResultsError,
+    TextsError,
+)
+
+
+class LockedError(OSError):
+    """Another comparison runs under the same reports folder."""
+
+
+@click.group()
+def main() -> None:
+    """Compare the forms of an artifact, honestly: what answers the same, and how fast.
+
+    \b
+    Example:
+      python -m serving_compare compare
+      python -m serving_compare report build/reports/<name>
+    """  # noqa: D301  (click wants the character \b, not the two letters)
+    # In a group callback, so that `--help` of a command works in any folder.
+    load_dotenv(Path(".env"))
+
+
+@main.command()
+@click.option(
+    "--artifact", type=click.Path(path_type=Path), help="Artifact folder; default: the newest."
+)
+@click.option(
+    "--texts",
+    type=click.Path(path_type=Path),
+    help='Lines of {"text", "label"}; default: the test split of the artifact\'s run.',
+)
+@click.option("--quick", "profile", flag_value="quick", help="About 40 s; claims no winner.")
+@click.option("--thorough", "profile", flag_value="thorough", help="Up to an hour; with p99.")
+@click.option("--seed", type=click.IntRange(0, 2**31 - 1), default=1, show_default=True)
+@click.option("--output", metavar="NAME", help="Report name; default: artifact-version-time.")
+@click.option(
+    "--backends",
+    metavar="NAMES",
+    help=f"Comma-separated, out of {', '.join(BACKENDS)}; default: all the artifact has.",
+)
+def compare(
+    artifact: Path | None,
+    texts: Path | None,
+    profile: str | None,
+    seed: int,
+    output: str | None,
+    backends: str | None,
+) -> None:
+    """Check that all backends agree, time them, write a report. About 3 minutes on 2 cores.
+
+    Leave the machine alone meanwhile: whatever else runs is in the numbers.
+
+    \b
+    Example:
+      python -m serving_compare compare --quick --backends onnx,lookup
+    """  # noqa: D301  (click wants the character \b, not the two letters)
+    build = Path(os.environ.get("GATETABLE_BUILD", "build"))
+    reports = build / "reports"
+    console = Console()
+    with _exit_codes(), _lock_reports(reports):
+        loaded = read_artifact(artifact or find_artifact(build / "artifacts"))
+        name = output or f"{loaded.name}-{loaded.version}-{datetime.now(UTC):%Y%m%dT%H%M%SZ}"
+        check_report_name(reports, name)
+        split, source = _read_split(build, loaded, texts)
+        wanted = [part.strip() for part in backends.split(",")] if backends else None
+        chosen = choose_backends(loaded, wanted)
+        with (
+            tempfile.TemporaryDirectory(prefix=".scratch-", dir=reports) as scratch,
+            _progress(console) as bar,
+        ):
+            task = bar.add_task("agreement", total=1.0)
+            results = run_comparison(
+                loaded,
+                make_questions(loaded, split, source),
+                chosen,
+                PROFILES[profile or "default"],
+                name=name,
+                seed=seed,
+                scratch=Path(scratch),
+                progress=lambda step, share: bar.update(task, description=step, completed=share),
+            )
+            bar.update(task, description="statistics", completed=1.0)
+            folder = publish_report(reports, results)
+        _print_report(console, build_report(results), folder)
+
+
+@main.command()
+@click.argument("folders", type=click.Path(path_type=Path), nargs=-1, required=True)
+@click.option("--output", metavar="NAME", help="Name of the merged report, beside the first.")
+def report(folders: tuple[Path, ...], output: str | None) -> None:
+    """Write report.json and report.md anew from a report's raw results.
+
+    With several FOLDERS their rounds are put together in a new report; they must be of the same
+    artifact, machine and workload.
+
+    \b
+    Example:
+      python -m serving_compare report build/reports/wordnet31-1-20260101T120000Z
+    """  # noqa: D301  (click wants the character \b, not the two letters)
+    with _exit_codes():
+        parts = [read_results(folder / RAW_FOLDER) for folder in folders]
+        if len(parts) == 1:
+            results, folder = parts[0], folders[0]
+            write_report(folder, build_report(results))
+        else:
+            if output is None:
+                raise click.UsageError("--output: expected a name for the merged report.")
+            reports = folders[0].resolve().parent
+            check_report_name(reports, output)
+            with _lock_reports(reports):
+                results = merge_results(parts, name=output)
+                folder = publish_report(reports, results)
+        _print_report(Console(), build_report(results), folder)
+
+
+@contextmanager
+def _exit_codes() -> Iterator[None]:
+    """Turn known errors into one line on stderr and the exit codes the documentation promises."""
+    previous = signal.signal(signal.SIGTERM, _interrupt)
+    try:
+        yield
+    except AgreementError as err:
+        click.echo(f"error: {err}", err=True)
+        sys.exit(CHECK_FAILED)
+    except BAD_INPUT_ERRORS as err:
+        click.echo(f"error: {err}", err=True)
+        sys.exit(BAD_INPUT)
+    finally:
+        signal.signal(signal.SIGTERM, previous)
+
+
+def _interrupt(number: int, frame: FrameType | None) -> None:
+    """Let a polite kill unwind as Ctrl-C does, so that the children are ended."""
+    raise KeyboardInterrupt
+
+
+@contextmanager
+def _lock_reports(reports: Path) -> Iterator[None]:
+    """Hold the reports folder: two comparisons at once would time each other.
+
+    What a killed comparison left there is removed.
+    """
+    reports.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(reports / LOCK_FILE)
+    try:
+        lock.acquire(blocking=False)
+    except Timeout as err:
+        raise LockedError(
+            f"{reports / LOCK_FILE}: expected no other comparison at work, found one. "
+            "Wait until it has ended: two at once would time each other."
+        ) from err
+    try:
+        for stale in (*reports.glob(".scratch-*"), *reports.glob(".*.partial")):
+            shutil.rmtree(stale, ignore_errors=True)
+        yield
+    finally:
+        lock.release()
+
+
+def _read_split(
+    build: Path, artifact: Artifact, texts: Path | None
+) -> tuple[LabelledTexts | None, str]:
+    """The texts asked for, else those of the run the artifact came from, else None."""
+    num_classes = len(artifact.labels)
+    if texts is not None:
+        return read_texts(texts, num_classes), "the file given"
+    path = build / "runs" / str(artifact.manifest["provenance"]["run"]) / "test_split.jsonl"
+    if not path.is_file():
+        return None, ""
+    return read_texts(path, num_classes), "the test split of the artifact's run"
+
+
+def _progress(console: Console) -> Progress:
+    # Twice a second: drawing is work, though on another core than the timing.
+    return Progress(
+        TextColumn("{task.description:<24}"),
+        BarColumn(),
+        TextColumn("{task.percentage:>3.0f} %"),
+        TimeElapsedColumn(),
+        console=console,
+        refresh_per_second=2,
+    )
+
+
+def _print_report(console: Console, report: dict[str, Any], folder: Path) -> None:
+    print_tables(console, make_tables(report))
+    console.print("Where the lookup table loses", style="bold")
+    for line in list_losses(report):
+        console.print(f"- {line}", highlight=False, soft_wrap=True)
+    console.print(format_harness(report), highlight=False, soft_wrap=True)
+    console.print(
+        f"Not measured: {', '.join(report['not_measured'])}.", highlight=False, soft_wrap=True
+    )
+    console.print(f"Report: {folder}", highlight=False, soft_wrap=True)
+
+
+if __name__ == "__main__":
+    main()

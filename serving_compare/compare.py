@@ -1,0 +1,349 @@
+"""One comparison from artifact to results: questions, agreement, then interleaved rounds.
+
+Nothing is timed in this process, and nothing heavier than NumPy and sentencepiece is imported
+into it. What is written before the end lies in a scratch folder that the caller removes.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from export.bundle import Artifact
+from export.lookup import load_lookup, read_lookup
+from serving_compare.agreement import TOLERANCE, check_agreement
+from serving_compare.backends import BACKENDS, NULL, ArtifactFiles, measure_size_bytes
+from serving_compare.child import ChildJob, run_children
+from serving_compare.machine import allowed_cores, read_machine, read_versions, reserve_core
+from serving_compare.results import Results
+from serving_compare.schedule import Profile, Turn, has_time_for_round, make_rounds
+from serving_compare.workload import LabelledTexts, Workload, make_workload, write_workload
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+DEFAULT_TOP_K = 3
+
+Progress = Callable[[str, float], None]
+"""Called with what was just done and the finished share of the work, 0 to 1."""
+
+
+class BackendsError(Exception):
+    """A choice of backends that cannot be compared with this artifact."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Questions:
+    """What agreement and accuracy are found with.
+
+    Attributes:
+        golden_rows: Ids of each probe.
+        golden_texts: Text of each probe.
+        golden: (N, C) float32, Keras's probabilities of them.
+        split: Labelled texts; their labels are None where only the probes are known.
+        source: What the texts are, in words.
+    """
+
+    golden_rows: list[list[int]]
+    golden_texts: list[str]
+    golden: NDArray[np.float32]
+    split: LabelledTexts
+    source: str
+
+
+def choose_backends(artifact: Artifact, wanted: Sequence[str] | None) -> list[str]:
+    """Return the backends to compare, in the order of the tables, `null` always among them.
+
+    Args:
+        artifact: What they load; `tf2onnx` needs its oracle graph.
+        wanted: Names, or None for all that the artifact has files for.
+
+    Raises:
+        BackendsError: A name is unknown, or its file is missing from the artifact.
+    """
+    oracle = artifact.oracle_path
+    if wanted is None:
+        return [name for name in BACKENDS if name != "tf2onnx" or oracle.is_file()]
+    unknown = [name for name in wanted if name not in BACKENDS]
+    if unknown:
+        raise BackendsError(
+            f"--backends: expected names out of {', '.join(BACKENDS)}, found {unknown[0]!r}."
+        )
+    if "tf2onnx" in wanted and not oracle.is_file():
+        raise BackendsError(
+            f"--backends tf2onnx: expected oracle/{oracle.name} in {artifact.folder}, found none. "
+            "Leave tf2onnx out, or export the run again."
+        )
+    return [name for name in BACKENDS if name in wanted or name == NULL]
+
+
+def make_questions(artifact: Artifact, split: LabelledTexts | None, source: str) -> Questions:
+    """Return the probes of the artifact, and the texts that everything else is made from.
+
+    Args:
+        artifact: Whose probes.
+        split: The test split, or None to take the probes' texts, without labels.
+        source: What `split` is, in words.
+    """
+    probes = read_lookup(artifact.lookup_path, check_hashes=False).golden
+    texts = tuple(probe.text for probe in probes)
+    return Questions(
+        golden_rows=[list(probe.ids) for probe in probes],
+        golden_texts=list(texts),
+        golden=np.array([probe.probabilities for probe in probes], np.float32),
+        split=split or LabelledTexts(texts=texts, labels=None),
+        source=source if split else "the artifact's own probes (no test split found)",
+    )
+
+
+def run_comparison(
+    artifact: Artifact,
+    questions: Questions,
+    backends: Sequence[str],
+    profile: Profile,
+    *,
+    name: str,
+    seed: int,
+    scratch: Path,
+    progress: Progress = lambda step, share: None,
+) -> Results:
+    """Check agreement, then time all backends in interleaved rounds.
+
+    Args:
+        artifact: What is compared.
+        questions: See `make_questions`.
+        backends: See `choose_backends`.
+        profile: How thoroughly.
+        name: Of the report.
+        seed: Of workload and schedule.
+        scratch: An existing folder for the children's files.
+        progress: Told of every finished child.
+
+    Raises:
+        AgreementError: Backends answer differently; nothing was timed.
+        ChildError: A child process failed.
+    """
+    began = time.monotonic()
+    created = datetime.now(UTC).isoformat(timespec="seconds")
+    machine = read_machine()  # before the children raise the load
+    runtime = load_lookup(artifact.lookup_path, engine="numpy")
+
+    def encode(texts: Sequence[str]) -> list[list[int]]:
+        ids, lengths = runtime.encode(list(texts))
+        return [row[:n].tolist() for row, n in zip(ids, lengths, strict=True)]
+
+    workload = make_workload(
+        questions.split.texts, encode, max_tokens=artifact.max_tokens, seed=seed
+    )
+    write_workload(scratch / "workload.json", workload)
+    k = min(DEFAULT_TOP_K, len(artifact.labels))
+    common = {
+        "files": _files(artifact)._asdict(),
+        "workload": str(scratch / "workload.json"),
+        "first_text": questions.golden_texts[0],
+    }
+    answers = _ask_backends(backends, questions, profile, common, k, scratch, progress)
+    agreement = check_agreement(
+        {backend: arrays for backend, (arrays, _) in answers.items()},
+        questions.golden,
+        tuple(workload.cells),
+        k=k,
+    )
+    processes, samples = _time_backends(
+        backends, workload, profile, common, seed, scratch, progress, began
+    )
+    return Results(
+        name=name,
+        created_utc=created,
+        settings={"profile": profile.to_json(), "seed": seed, "tolerance": TOLERANCE, "k": k},
+        artifact=describe_artifact(artifact),
+        machine=machine,
+        versions=read_versions(),
+        workload={
+            "sha256": workload.sha256,
+            "notes": dict(workload.notes),
+            "texts": len(questions.split.texts),
+            "source": questions.source,
+        },
+        backends=list(backends),
+        agreement={
+            backend: {part: found.to_json() for part, found in parts.items()}
+            for backend, parts in agreement.items()
+        },
+        accuracy={
+            backend: measure_accuracy(arrays["top_k"], questions.split.labels, single_texts)
+            for backend, (arrays, single_texts) in answers.items()
+            if questions.split.labels is not None
+        },
+        sizes={
+            backend: {
+                "ids": measure_size_bytes(backend, "ids", _files(artifact)),
+                "text": measure_size_bytes(backend, "text", _files(artifact)),
+            }
+            for backend in backends
+        },
+        processes=processes,
+        samples=samples,
+    )
+
+
+def describe_artifact(artifact: Artifact) -> dict[str, Any]:
+    """Return what a report tells of the artifact; the manifest's hash stands for all its files."""
+    manifest_bytes = (artifact.folder / "manifest.json").read_bytes()
+    return {
+        "name": artifact.name,
+        "version": artifact.version,
+        "manifest_sha256": hashlib.sha256(manifest_bytes).hexdigest(),
+        "model": dict(artifact.manifest["model"]),
+        "max_tokens": artifact.max_tokens,
+    }
+
+
+def measure_accuracy(
+    top_k: NDArray[np.int64], labels: Sequence[int], single_rows: int
+) -> dict[str, Any]:
+    """Return the share of texts whose label is first, and among the first k.
+
+    Args:
+        top_k: (N, k) class ids, best first.
+        labels: N class ids.
+        single_rows: How many of them were answered by a call of their own.
+    """
+    is_hit = top_k == np.asarray(labels)[:, None]
+    return {
+        "top_1": float(is_hit[:, 0].mean()),
+        "top_k": float(is_hit.any(axis=1).mean()),
+        "k": int(top_k.shape[1]),
+        "rows": len(top_k),
+        "single_rows": single_rows,
+    }
+
+
+def _files(artifact: Artifact) -> ArtifactFiles:
+    return ArtifactFiles(
+        saved_model=str(artifact.saved_model_path.resolve()),
+        saved_model_text=str(artifact.saved_model_text_path.resolve()),
+        onnx=str(artifact.onnx_path.resolve()),
+        lookup=str(artifact.lookup_path.resolve()),
+        tokenizer=str(artifact.tokenizer_path.resolve()),
+        tf2onnx=str(artifact.oracle_path.resolve()),
+        max_tokens=artifact.max_tokens,
+        num_classes=len(artifact.labels),
+    )
+
+
+def _ask_backends(
+    backends: Sequence[str],
+    questions: Questions,
+    profile: Profile,
+    common: Mapping[str, Any],
+    k: int,
+    scratch: Path,
+    progress: Progress,
+) -> dict[str, tuple[dict[str, Any], int]]:
+    """Each backend's answers and how many texts it answered singly. Untimed: one child a core."""
+    asked = [backend for backend in backends if backend != NULL]
+    (scratch / "questions.json").write_text(
+        json.dumps(
+            {
+                "golden_rows": questions.golden_rows,
+                "golden_texts": questions.golden_texts,
+                "texts": questions.split.texts if questions.split.labels else [],
+                "k": k,
+            }
+        ),
+        encoding="utf-8",
+    )
+    jobs = {
+        backend: ChildJob(
+            name=f"{backend}, agreement",
+            fields={
+                **common,
+                "mode": "answer",
+                "backend": backend,
+                "questions": str(scratch / "questions.json"),
+                "budget_s": profile.answer_budget_s,
+            },
+            output=scratch / f"answer-{backend}",
+            timeout_s=profile.child_timeout_s,
+        )
+        for backend in asked
+    }
+    run_children(
+        list(jobs.values()),
+        cores=allowed_cores() or [None],
+        on_done=lambda job: progress(job.name, 0.0),
+    )
+    return {
+        backend: (_read_arrays(job.output), int(_read_facts(job.output)["single_texts"]))
+        for backend, job in jobs.items()
+    }
+
+
+def _time_backends(
+    backends: Sequence[str],
+    workload: Workload,
+    profile: Profile,
+    common: Mapping[str, Any],
+    seed: int,
+    scratch: Path,
+    progress: Progress,
+    began: float,
+) -> tuple[list[dict[str, Any]], dict[tuple[int, str, str], NDArray[np.int64]]]:
+    processes: list[dict[str, Any]] = []
+    samples: dict[tuple[int, str, str], NDArray[np.int64]] = {}
+    rounds_s: list[float] = []
+    schedule = make_rounds(backends, list(workload.cells), rounds=profile.rounds, seed=seed)
+    with reserve_core() as core:
+        for turns in schedule:
+            round_began = time.monotonic()
+            if not has_time_for_round(
+                elapsed_s=round_began - began, rounds_s=rounds_s, limit_s=profile.max_duration_s
+            ):
+                break
+            for position, turn in enumerate(turns):
+                job = _sample_job(turn, profile, common, scratch)
+                run_children([job], cores=[core])
+                facts = _read_facts(job.output)
+                processes.append(
+                    {"round": turn.round, "backend": turn.backend, "position": position, **facts}
+                )
+                for cell, array in _read_arrays(job.output).items():
+                    samples[turn.round, turn.backend, cell] = array
+                done = turn.round * len(turns) + position + 1
+                progress(job.name, done / (len(schedule) * len(turns)))
+            rounds_s.append(time.monotonic() - round_began)
+    return processes, samples
+
+
+def _sample_job(turn: Turn, profile: Profile, common: Mapping[str, Any], scratch: Path) -> ChildJob:
+    return ChildJob(
+        name=f"{turn.backend}, round {turn.round + 1}",
+        fields={
+            **common,
+            "mode": "sample",
+            "backend": turn.backend,
+            "limits": profile.limits._asdict(),
+            "cells": list(turn.cells),
+        },
+        output=scratch / f"sample-{turn.round}-{turn.backend}",
+        timeout_s=profile.child_timeout_s,
+    )
+
+
+def _read_facts(output: Path) -> dict[str, Any]:
+    facts: dict[str, Any] = json.loads(output.with_suffix(".json").read_text(encoding="utf-8"))
+    return facts
+
+
+def _read_arrays(output: Path) -> dict[str, Any]:
+    with np.load(output.with_suffix(".npz"), allow_pickle=False) as arrays:
+        return {name: arrays[name] for name in arrays.files}
