@@ -19,8 +19,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import sentencepiece
-from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.progress import Progress
 
 from pipeline.clean_rows import CleanRows, MergedRows, clean_rows, merge_rows
 from pipeline.config import PrepareConfig
@@ -48,6 +47,10 @@ _LISTED_CLASSES = 20
 _STAGES = ("reading and cleaning rows", "training the tokenizer", "writing shards")
 
 Notify = Callable[[str], None]
+
+
+def _silent(_: str) -> None:
+    return None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -253,7 +256,8 @@ def prepare(
     folder: Path,
     *,
     limits: SourceLimits | None = None,
-    console: Console | None = None,
+    progress: Progress | None = None,
+    notify: Notify = _silent,
 ) -> PreparedData:
     """Make the data folder of a source, or return it at once if it is there already.
 
@@ -263,7 +267,8 @@ def prepare(
         folder: The dataset's folder, usually `build/data/<source.name>`. One made from something
             else is replaced once the new one is complete.
         limits: Bounds on reading.
-        console: Shows progress and notices; silent without.
+        progress: Shows the stages; silent without.
+        notify: Takes sentences a person should read.
 
     Returns:
         The data folder, read back.
@@ -272,10 +277,12 @@ def prepare(
         DataError: The source cannot be used, the folder cannot be written, or another process
             is preparing it.
     """
-    console = console or Console(quiet=True)
+    task = progress.add_task(source.name, total=len(_STAGES)) if progress else None
 
-    def notify(sentence: str) -> None:
-        console.print(sentence, markup=False, highlight=False)
+    def begin(stage: str) -> None:
+        if progress is not None and task is not None:
+            done = _STAGES.index(stage)
+            progress.update(task, description=f"{source.name}: {stage}", completed=done)
 
     key = compute_key(source, config)
     with locked_folder(folder):
@@ -287,22 +294,8 @@ def prepare(
             else:
                 notify(f"{folder} is up to date.")
                 return data
-        with (
-            publish_folder(folder) as partial,
-            Progress(
-                TextColumn("{task.description}"),
-                BarColumn(),
-                TimeElapsedColumn(),
-                console=console,
-                transient=True,
-            ) as progress,
-        ):
-            task = progress.add_task(source.name, total=len(_STAGES))
-
-            def begin(stage: str) -> None:
-                progress.update(
-                    task, description=f"{source.name}: {stage}", completed=_STAGES.index(stage)
-                )
-
+        with publish_folder(folder) as partial:
             _fill_folder(partial, source, config, key, limits or SourceLimits(), begin, notify)
+        if progress is not None and task is not None:
+            progress.update(task, completed=len(_STAGES))
         return read_prepared(folder)

@@ -20,8 +20,8 @@ import numpy.typing as npt
 
 from pipeline.source import DataError
 
-_CRC_POLYNOMIAL = 0x82F63B78  # CRC-32C, reflected
-_CRC_MASK = 0xA282EAD8
+_CRC_POLYNOMIAL = np.uint32(0x82F63B78)  # CRC-32C, reflected
+_CRC_MASK = np.uint32(0xA282EAD8)
 _MATRIX_BYTES = 2**24
 """Records whose checksums are computed together fill at most so many bytes."""
 
@@ -29,7 +29,7 @@ _MATRIX_BYTES = 2**24
 def _build_crc_table() -> npt.NDArray[np.uint32]:
     table = np.arange(256, dtype=np.uint32)
     for _ in range(8):
-        table = (table >> 1) ^ (table & 1) * np.uint32(_CRC_POLYNOMIAL)
+        table[:] = (table >> 1) ^ (table & 1) * _CRC_POLYNOMIAL
     return table
 
 
@@ -55,8 +55,8 @@ def _masked_crcs(records: Sequence[bytes]) -> npt.NDArray[np.uint32]:
             head = crc[:count]
             crc[:count] = _CRC_TABLE[(head ^ column[:count]) & 0xFF] ^ (head >> 8)
         crcs[chosen] = crc ^ np.uint32(0xFFFFFFFF)
-    masked: npt.NDArray[np.uint32] = ((crcs >> 15) | (crcs << 17)) + np.uint32(_CRC_MASK)
-    return masked
+    rotated = np.bitwise_or(crcs >> 15, crcs << 17, dtype=np.uint32)
+    return np.add(rotated, _CRC_MASK, dtype=np.uint32)
 
 
 def _varint(value: int) -> bytes:
