@@ -207,7 +207,13 @@ def make_training_stream(
             cut_batch, num_parallel_calls=tf.data.AUTOTUNE
         )
 
-    dataset = windows.repeat().enumerate().flat_map(cut_window).prefetch(tf.data.AUTOTUNE)
+    dataset = (
+        windows.repeat()
+        .enumerate()
+        .flat_map(cut_window)
+        .apply(tf.data.experimental.assert_cardinality(tf.data.INFINITE_CARDINALITY))
+        .prefetch(tf.data.AUTOTUNE)
+    )
     return TrainingStream(
         dataset=dataset, steps_per_epoch=count_steps(num_rows, batch_size, window_rows)
     )
@@ -217,6 +223,7 @@ def make_evaluation_dataset(
     shards: Sequence[Path],
     tokenizer_path: Path,
     *,
+    num_rows: int,
     max_tokens: int,
     batch_size: int = 512,
     widths: Sequence[int] | None = None,
@@ -236,7 +243,14 @@ def make_evaluation_dataset(
         )
 
     blocks = make_id_blocks(shards, tokenizer_path, max_tokens=max_tokens)
-    return blocks.rebatch(WINDOW_ROWS).flat_map(cut_window).cache().prefetch(tf.data.AUTOTUNE)
+    return (
+        blocks.rebatch(WINDOW_ROWS)
+        .flat_map(cut_window)
+        # Keras takes a stream of unknown length for one that ended too early.
+        .apply(tf.data.experimental.assert_cardinality(count_steps(num_rows, batch_size)))
+        .cache()
+        .prefetch(tf.data.AUTOTUNE)
+    )
 
 
 def read_texts(shards: Sequence[Path]) -> Any:

@@ -31,15 +31,6 @@ Algorithm = Literal["random", "hyperband", "bayesian"]
 OBJECTIVE = "val_top_1"
 SEARCH_VERSION = 1
 """Part of a search's key: raised when the search space changes."""
-MODEL_KEYS = (
-    "embed_dim",
-    "units",
-    "layers",
-    "bidirectional",
-    "pooling",
-    "embedding_dropout",
-    "head_dropout",
-)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -89,9 +80,64 @@ def _sample_training(hp: keras_tuner.HyperParameters, training: TrainConfig) -> 
     )
 
 
+class _Classifier(keras_tuner.HyperModel):
+    """Builds one model of the space, and its own input pipeline to fit it.
+
+    KerasTuner clears the session before each build, which destroys every SentencePiece op's
+    resource: datasets must be made after that, hence in `fit` and once a trial.
+    """
+
+    def __init__(self, data: PreparedData, training: TrainConfig) -> None:
+        super().__init__()
+        self._data = data
+        self._training = training
+        self._steps = dataset.count_steps(data.train.count, training.batch_size)
+
+    def build(self, hp: keras_tuner.HyperParameters) -> keras.Model:
+        """Build and compile the model that `hp` describes."""
+        config = sample_config(
+            hp, vocab_size=self._data.vocab_size, num_classes=len(self._data.labels)
+        )
+        model = build_model(config)
+        epochs = hp.values.get("tuner/epochs", self._training.num_epochs)  # set by Hyperband
+        compile_model(
+            model,
+            _sample_training(hp, self._training),
+            num_classes=config.num_classes,
+            total_steps=epochs * self._steps,
+        )
+        return model
+
+    def fit(self, hp: keras_tuner.HyperParameters, model: keras.Model, **kwargs: Any) -> Any:
+        """Fit `model` on a stream of its own."""
+        data, training = self._data, self._training
+        stream = dataset.make_training_stream(
+            data.train.shards,
+            data.tokenizer_path,
+            num_rows=data.train.count,
+            max_tokens=data.max_tokens,
+            batch_size=training.batch_size,
+            seed=training.seed,
+            word_dropout=training.word_dropout,
+        )
+        validation = dataset.make_evaluation_dataset(
+            data.validation.shards,
+            data.tokenizer_path,
+            num_rows=data.validation.count,
+            max_tokens=data.max_tokens,
+        )
+        return model.fit(
+            stream.dataset,
+            steps_per_epoch=stream.steps_per_epoch,
+            validation_data=validation,
+            shuffle=False,
+            **kwargs,
+        )
+
+
 def _make_tuner(
     algorithm: Algorithm,
-    hypermodel: Callable[[keras_tuner.HyperParameters], keras.Model],
+    hypermodel: keras_tuner.HyperModel,
     folder: Path,
     *,
     max_trials: int,
@@ -182,31 +228,7 @@ def _search(
     max_trials: int,
     console: Console,
 ) -> SearchResult:
-    keras.utils.set_random_seed(training.seed)  # before the tokenizer: see dataset.make_tokenizer
-    stream = dataset.make_training_stream(
-        data.train.shards,
-        data.tokenizer_path,
-        num_rows=data.train.count,
-        max_tokens=data.max_tokens,
-        batch_size=training.batch_size,
-        seed=training.seed,
-        word_dropout=training.word_dropout,
-    )
-    validation = dataset.make_evaluation_dataset(
-        data.validation.shards, data.tokenizer_path, max_tokens=data.max_tokens
-    )
-
-    def build(hp: keras_tuner.HyperParameters) -> keras.Model:
-        config = sample_config(hp, vocab_size=data.vocab_size, num_classes=len(data.labels))
-        model = build_model(config)
-        epochs = hp.values.get("tuner/epochs", training.num_epochs)
-        compile_model(
-            model,
-            _sample_training(hp, training),
-            num_classes=config.num_classes,
-            total_steps=epochs * stream.steps_per_epoch,
-        )
-        return model
+    hypermodel = _Classifier(data, training)
 
     def report(trial: Trial) -> None:
         shown = "  ".join(f"{key} {value}" for key, value in sorted(trial.values.items()))
@@ -216,7 +238,7 @@ def _search(
 
     tuner = _make_tuner(
         algorithm,
-        build,
+        hypermodel,
         folder,
         max_trials=max_trials,
         num_epochs=training.num_epochs,
@@ -224,15 +246,11 @@ def _search(
         report=report,
     )
     tuner.search(
-        stream.dataset,
         epochs=training.num_epochs,
-        steps_per_epoch=stream.steps_per_epoch,
-        validation_data=validation,
         callbacks=[
             keras.callbacks.EarlyStopping(OBJECTIVE, patience=training.patience, mode="max"),
             keras.callbacks.TensorBoard(folder / "logs", write_graph=False),
         ],
-        shuffle=False,
         verbose=0,
     )
     done = [trial for trial in tuner.oracle.trials.values() if trial.score is not None]

@@ -114,12 +114,18 @@ def compile_model(
     )
 
 
+def _seed_states(model: keras.Model) -> list[keras.Variable]:
+    """Return the random states of the dropout layers, in layer order."""
+    return [value for value in model.variables if value.path.endswith("/seed_generator_state")]
+
+
 class Checkpoint(keras.callbacks.Callback):
     """Keeps `last` and `best` weights and the curves on disk, and stops early.
 
     Owns `folder/{last,best}.weights.h5` and `folder/checkpoint.json`; the JSON is replaced last
     and names the files it stands for, so a kill between two writes leaves the previous state.
-    Keras's `BackupAndRestore` keeps neither curves nor early-stopping state, hence this class.
+    Keras's `BackupAndRestore` keeps neither curves nor early-stopping state, and its weight files
+    leave the dropout layers' random states out, hence this class.
 
     Args:
         folder: The partial run folder.
@@ -159,6 +165,8 @@ class Checkpoint(keras.callbacks.Callback):
         self.seconds = state["seconds"]
         model.optimizer.build(model.trainable_variables)
         model.load_weights(self._weights_path(self.epochs_done - 1))
+        for variable, value in zip(_seed_states(model), state["seed_states"], strict=True):
+            variable.assign(value)
 
     def load_best(self, model: keras.Model) -> None:
         """Load the weights of the best epoch."""
@@ -183,6 +191,7 @@ class Checkpoint(keras.callbacks.Callback):
                 "best_epoch": self.best_epoch,
                 "history": self.history,
                 "seconds": self.seconds,
+                "seed_states": [value.numpy().tolist() for value in _seed_states(self.model)],
             },
         )
         keep = {self._weights_path(epoch), self._weights_path(self.best_epoch)}
@@ -370,7 +379,11 @@ def _fit(
     )
     validation, test = (
         dataset.make_evaluation_dataset(
-            split.shards, data.tokenizer_path, max_tokens=data.max_tokens, widths=widths
+            split.shards,
+            data.tokenizer_path,
+            num_rows=split.count,
+            max_tokens=data.max_tokens,
+            widths=widths,
         )
         for split in (data.validation, data.test)
     )

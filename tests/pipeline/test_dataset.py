@@ -147,7 +147,7 @@ def test_evaluation_delivers_each_row_once_in_order_of_length(table: Table) -> N
     from pipeline.dataset import make_evaluation_dataset
 
     batches = make_evaluation_dataset(
-        table.shards, table.tokenizer, max_tokens=MAX_TOKENS, batch_size=10
+        table.shards, table.tokenizer, num_rows=97, max_tokens=MAX_TOKENS, batch_size=10
     )
     for _ in range(2):
         rows = [

@@ -1,0 +1,67 @@
+"""The search: trials are kept, extended, and end in hyperparameters that `train` takes."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import filelock
+import pytest
+
+from pipeline.config import PrepareConfig, TrainConfig
+from pipeline.run_folder import RunError
+
+pytestmark = pytest.mark.slow
+
+TRAINING = TrainConfig(num_epochs=1, batch_size=64, num_predict=2)
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Any:
+    from pipeline.prepare import prepare
+    from pipeline.source import resolve_source
+
+    folder = tmp_path_factory.mktemp("data")
+    rows = [
+        f"the {('cat', 'saw')[i % 2]} number {i},{('animal', 'tool')[i % 2]}" for i in range(200)
+    ]
+    (folder / "things.csv").write_text("\n".join(["title,category", *rows]), encoding="utf-8")
+    config = PrepareConfig(vocab_size=80, max_tokens=16, shards=1)
+    return prepare(resolve_source(path=folder / "things.csv"), config, folder / "things")
+
+
+def test_a_search_is_extended_without_repeating_trials(data: Any, tmp_path: Path) -> None:
+    from pipeline.search import search
+
+    first = search(data, TRAINING, tmp_path, max_trials=1)
+    second = search(data, TRAINING, tmp_path, max_trials=2)
+    assert len(first.trials) == 1
+    assert len(second.trials) == 2
+    assert first.trials[0] in second.trials
+    scores = [trial.score for trial in second.trials]
+    assert scores == sorted(scores, reverse=True)
+    best = json.loads(second.best_path.read_text())
+    assert best == second.trials[0].values
+    assert {"units", "pooling", "learning_rate", "label_smoothing"} <= set(best)
+
+
+def test_two_searches_do_not_share_a_folder(data: Any, tmp_path: Path) -> None:
+    from pipeline.search import search
+
+    (tmp_path / "mine").mkdir()
+    with (
+        filelock.FileLock(tmp_path / "mine" / ".lock"),
+        pytest.raises(RunError, match="another process is searching here"),
+    ):
+        search(data, TRAINING, tmp_path, name="mine")
+
+
+def test_every_point_of_the_space_is_a_model() -> None:
+    import keras_tuner
+
+    from pipeline.search import sample_config
+
+    hp = keras_tuner.HyperParameters()
+    config = sample_config(hp, vocab_size=100, num_classes=3)
+    assert (config.units, config.bidirectional, config.pooling) == (128, True, "max")

@@ -1,0 +1,194 @@
+"""Training: runs worth exporting, resumed after kill -9, never trained twice."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import filelock
+import numpy as np
+import pytest
+
+from pipeline.config import ModelConfig, PrepareConfig, TrainConfig
+from pipeline.run_folder import RunError, load_model, read_run
+
+pytestmark = pytest.mark.slow
+
+ANIMALS = ["cat", "dog", "bird", "fish", "wolf", "고양이"]
+TOOLS = ["hammer", "saw", "drill", "wrench", "plane", "망치"]
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture(scope="module")
+def table_path(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A CSV whose two classes are told apart by one word of each text."""
+    path = tmp_path_factory.mktemp("source") / "things.csv"
+    rows = ["title,category"]
+    for index in range(400):
+        words = (ANIMALS, TOOLS)[index % 2]
+        rows.append(f"the {words[index // 2 % 6]} number {index},{('animal', 'tool')[index % 2]}")
+    path.write_text("\n".join(rows) + "\n", encoding="utf-8")
+    return path
+
+
+@pytest.fixture(scope="module")
+def data(table_path: Path, tmp_path_factory: pytest.TempPathFactory) -> Any:
+    from pipeline.prepare import prepare
+    from pipeline.source import resolve_source
+
+    config = PrepareConfig(vocab_size=100, max_tokens=16, shards=2)
+    folder = tmp_path_factory.mktemp("data") / "things"
+    return prepare(resolve_source(path=table_path), config, folder)
+
+
+def shape(data: Any, **changes: Any) -> ModelConfig:
+    fields = {"embed_dim": 8, "units": 6, "embedding_dropout": 0.1, "head_dropout": 0.1}
+    return ModelConfig(
+        vocab_size=data.vocab_size, num_classes=len(data.labels), **{**fields, **changes}
+    )
+
+
+SETTINGS: dict[str, Any] = {
+    "num_epochs": 3,
+    "batch_size": 32,
+    "learning_rate": 0.02,
+    "num_predict": 2,
+    "deterministic": True,
+}
+
+
+@pytest.fixture(scope="module")
+def run(data: Any, tmp_path_factory: pytest.TempPathFactory) -> Any:
+    from pipeline.train import train
+
+    return train(data, shape(data), TrainConfig(**SETTINGS), tmp_path_factory.mktemp("runs"))
+
+
+def test_a_run_holds_everything_export_needs(run: Any, data: Any) -> None:
+    assert read_run(run.folder) == run
+    assert run.labels == ("animal", "tool")
+    assert run.tokenizer_path.read_bytes() == data.tokenizer_path.read_bytes()
+    assert len(list(run.read_test_split())) == data.test.count
+    assert set(run.metrics) == {"validation", "test"}
+    assert set(run.metrics["test"]) == {"top_1", "top_2", "loss"}
+    assert list((run.folder / "logs").rglob("events.*"))
+    found = sorted(path.name for path in run.folder.iterdir())
+    assert found[:4] == ["history.json", "labels.json", "logs", "model.keras"]
+    assert found[4:] == ["run.json", "test_split.jsonl", "tokenizer.model"]
+
+
+def test_a_run_learns_and_its_metrics_are_those_of_the_saved_model(run: Any) -> None:
+    from pipeline.tokenizer import encode_texts, load_processor
+
+    texts, labels = zip(*run.read_test_split(), strict=True)
+    rows = encode_texts(load_processor(run.tokenizer_path), texts, run.max_tokens)
+    ids = np.zeros((len(rows), max(map(len, rows))), "int32")
+    for index, row in enumerate(rows):
+        ids[index, : len(row)] = row
+    answers = load_model(run).predict(ids, verbose=0).argmax(axis=1)
+    accuracy = float((answers == np.array(labels)).mean())
+    assert accuracy == pytest.approx(run.metrics["test"]["top_1"])
+    assert accuracy > 0.9
+
+
+def test_the_history_has_one_value_an_epoch(run: Any) -> None:
+    history = json.loads((run.folder / "history.json").read_text())
+    assert {len(values) for name, values in history.items() if name != "seconds"} == {3}
+    assert {"loss", "top_1", "top_2", "val_loss", "val_top_1", "val_top_2"} <= set(history)
+
+
+def test_a_finished_run_is_not_trained_again(run: Any, data: Any) -> None:
+    from pipeline.train import train
+
+    before = run.model_path.stat().st_mtime_ns
+    again = train(data, shape(data), TrainConfig(**SETTINGS), run.folder.parent)
+    assert again == run
+    assert run.model_path.stat().st_mtime_ns == before
+
+
+def test_the_name_of_another_run_is_refused(run: Any, data: Any) -> None:
+    from pipeline.train import train
+
+    settings = TrainConfig(**{**SETTINGS, "seed": 2})
+    with pytest.raises(RunError, match="a finished run of this name has other settings"):
+        train(data, shape(data), settings, run.folder.parent, name=run.name)
+
+
+def test_two_trainings_of_one_run_do_not_mix(data: Any, tmp_path: Path) -> None:
+    from pipeline.train import train
+
+    with (
+        filelock.FileLock(tmp_path / ".mine.lock"),
+        pytest.raises(RunError, match="another process is training this run"),
+    ):
+        train(data, shape(data), TrainConfig(**SETTINGS), tmp_path, name="mine")
+
+
+def test_a_config_that_does_not_fit_the_data_is_refused(data: Any, tmp_path: Path) -> None:
+    from pipeline.train import train
+
+    wrong = ModelConfig(vocab_size=7, num_classes=2)
+    with pytest.raises(ValueError, match=r"expected vocab_size \d+ and num_classes 2 as in"):
+        train(data, wrong, TrainConfig(**SETTINGS), tmp_path)
+    settings = TrainConfig(**{**SETTINGS, "num_predict": 3})
+    with pytest.raises(ValueError, match="expected a value from 1 to the 2 classes, found 3"):
+        train(data, shape(data), settings, tmp_path)
+
+
+def test_early_stopping_keeps_the_best_epoch(data: Any, tmp_path: Path) -> None:
+    from pipeline.train import train
+
+    settings = TrainConfig(**{**SETTINGS, "num_epochs": 50, "patience": 2})
+    run = train(data, shape(data), settings, tmp_path)
+    curve = json.loads((run.folder / "history.json").read_text())["val_top_1"]
+    assert len(curve) < 50
+    assert len(curve) - 1 - curve.index(max(curve)) == 2
+    assert run.metrics["validation"]["top_1"] == pytest.approx(max(curve))
+
+
+def test_a_training_killed_in_an_epoch_ends_like_an_unbroken_one(
+    run: Any, data: Any, table_path: Path, tmp_path: Path
+) -> None:
+    from pipeline.train import train
+
+    partial = tmp_path / "runs" / f".{run.name}.partial"
+    environment = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3", "GATETABLE_BUILD": str(tmp_path)}
+    code = (
+        "import json, sys; from pathlib import Path\n"
+        "from pipeline.config import *; from pipeline.data_folder import read_prepared\n"
+        "from pipeline.train import train\n"
+        "data, model, training, runs = sys.argv[1:]\n"
+        "train(read_prepared(Path(data)), ModelConfig(**json.loads(model)),"
+        " TrainConfig(**json.loads(training)), Path(runs))\n"
+    )
+    model, settings = shape(data), TrainConfig(**SETTINGS)
+    arguments = [json.dumps(model.to_json()), json.dumps(settings.to_json())]
+    child = subprocess.Popen(
+        [sys.executable, "-c", code, str(data.folder), *arguments, str(tmp_path / "runs")],
+        cwd=ROOT,
+        env=environment,
+    )
+    try:
+        deadline = time.monotonic() + 120
+        while not (partial / "checkpoint.json").is_file() and time.monotonic() < deadline:
+            time.sleep(0.01)
+        child.send_signal(signal.SIGKILL)
+    finally:
+        child.kill()
+        child.wait()
+    assert (partial / "checkpoint.json").is_file()  # killed after the first epoch, before the end
+    resumed = train(data, model, settings, tmp_path / "runs")
+    for name, weight in _weights(resumed).items():
+        np.testing.assert_allclose(weight, _weights(run)[name], rtol=0, atol=1e-6, err_msg=name)
+    for split, values in run.metrics.items():
+        assert resumed.metrics[split] == pytest.approx(values)
+
+
+def _weights(run: Any) -> dict[str, np.ndarray]:
+    return {weight.path: weight.numpy() for weight in load_model(run).weights}
