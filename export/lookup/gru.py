@@ -28,7 +28,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from .arrays import Float32Array
+from .arrays import Float32Array, make_aligned
 from .manifest import LookupConfig, Pooling
 
 Int32Array = NDArray[np.int32]
@@ -36,7 +36,8 @@ IndexArray = NDArray[np.intp]
 GateSource = Callable[[int, int], Float32Array]
 """Gives the gate inputs (stop-start, 3H) of a range of packed steps."""
 
-_ONE: NDArray[np.float32] = np.ones((), np.float32)
+ONE: NDArray[np.float32] = np.ones((), np.float32)
+"""0-dimensional: a NumPy scalar costs half as much again per call, a Python number nearly twice."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -85,7 +86,7 @@ def prepare_weights(config: LookupConfig, arrays: Mapping[str, Float32Array]) ->
     suffixes = ("", "_backward") if config.bidirectional else ("",)
 
     def recurrent(prefix: str, suffix: str) -> Float32Array:
-        prepared = np.empty((config.units + 1, 3 * config.units), np.float32)
+        prepared = make_aligned((config.units + 1, 3 * config.units))
         prepared[:-1] = arrays[f"{prefix}recurrent_kernel{suffix}"]
         prepared[:-1, : 2 * config.units] *= -1
         prepared[-1, : 2 * config.units] = 0
@@ -177,7 +178,7 @@ def step(
     np.dot(state, recurrent, y)
     np.subtract(y[:, : 2 * units], x[:, : 2 * units], e)
     np.exp(e, e)
-    np.add(e, _ONE, e)
+    np.add(e, ONE, e)
     np.divide(y[:, 2 * units :], e[:, units:], c)
     np.add(c, x[:, 2 * units :], c)
     np.tanh(c, c)

@@ -7,7 +7,7 @@ import re
 import numpy as np
 import pytest
 
-from export.lookup.arrays import map_array, write_array
+from export.lookup.arrays import make_aligned, map_array, write_array
 from export.lookup.errors import (
     ArrayHeaderError,
     ArrayShapeError,
@@ -168,3 +168,11 @@ def test_cut_off_or_grown_data_is_refused(tmp_path, change):
 def test_an_empty_file_is_refused():
     with pytest.raises(ArrayHeaderError, match="found it begins with b''"):
         map_array(io.BytesIO(), 0, (1,), "x.npy")
+
+
+@pytest.mark.parametrize("shape", [(1,), (7, 3), (129, 384)])
+def test_aligned_arrays_start_at_a_cache_line(shape):
+    array = make_aligned(shape)
+    assert (array.shape, array.dtype) == (shape, np.float32)
+    assert array.flags.c_contiguous and array.flags.writeable
+    assert array.ctypes.data % 64 == 0
