@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     import keras
 
 DEFAULT_MAX_TABLE_MB = 1024
+MAX_TOKENS_LIMIT = 65_536
+"""Of the lookup format, and of the pipeline."""
 SUPPORTED = (
     "Supported: Embedding -> [SpatialDropout1D] -> GRU or Bidirectional(GRU) layers -> "
     "[last | max | mean pooling] -> [ReLU] -> [Dropout] -> Dense softmax, as "
@@ -176,8 +178,8 @@ def _run_problems(run: Run, max_table_mb: int) -> Iterator[str]:
     if len(set(run.labels)) != len(run.labels):
         twice = sorted({label for label in run.labels if run.labels.count(label) > 1})
         yield f"labels.json: expected distinct labels, found {', '.join(twice[:5])} repeated."
-    if run.max_tokens < 1:
-        yield f"run.json max_tokens: expected at least 1, found {run.max_tokens}."
+    if not 1 <= run.max_tokens <= MAX_TOKENS_LIMIT:
+        yield f"run.json max_tokens: expected 1 to {MAX_TOKENS_LIMIT}, found {run.max_tokens}."
     size = table_bytes(run.model)
     if size > max_table_mb * 2**20:
         yield (
