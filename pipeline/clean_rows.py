@@ -93,6 +93,8 @@ def _find_fault(text: str, label: str, normal: str) -> str | None:
         return "empty_text"
     if not label:
         return "empty_label"
+    if "\n" in label:
+        return "line_break_in_label"  # a quote that is never closed, not a class
     # Such a text is legal when the model serves (it becomes one unknown piece), but it teaches
     # nothing.
     return None if normal else "no_word_in_text"

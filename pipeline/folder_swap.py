@@ -33,12 +33,24 @@ def _unwritable(folder: Path, err: OSError) -> DataError:
     )
 
 
+def _check_ours(folder: Path) -> None:
+    """Refuse to replace what another hand put there."""
+    if folder.exists() and not folder.is_dir():
+        raise DataError(f"{folder}: expected a folder or nothing there, found a file. Move it.")
+    if folder.is_dir() and any(folder.iterdir()) and not (folder / "data.json").exists():
+        raise DataError(
+            f"{folder}: expected a data folder or nothing there, found a folder without data.json. "
+            "Move it, or delete it if it is not needed."
+        )
+
+
 @contextmanager
 def locked_folder(folder: Path) -> Iterator[None]:
     """Hold the folder's lock, after clearing away what a killed process left.
 
     Raises:
-        DataError: Another process holds it, or the place cannot be written.
+        DataError: Another process holds it, the place cannot be written, or something that is
+            no data folder stands there.
     """
     lock = filelock.FileLock(folder.with_name(f".{folder.name}.lock"), blocking=False)
     try:
@@ -57,6 +69,7 @@ def locked_folder(folder: Path) -> Iterator[None]:
             else:
                 _replaced(folder).rename(folder)
         shutil.rmtree(_partial(folder), ignore_errors=True)
+        _check_ours(folder)
         yield
     finally:
         lock.release()

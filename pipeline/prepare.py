@@ -95,17 +95,24 @@ def _split_rows(rows: CleanRows, merged: MergedRows) -> tuple[dict[str, _SplitRo
     return splits, names
 
 
+def _format_rejects(counts: Mapping[str, int]) -> str:
+    return ", ".join(
+        f"{name.removeprefix('rejected_')} {count}"
+        for name, count in counts.items()
+        if name.startswith("rejected_")
+    )
+
+
 def _check_splits(
     source: SourceConfig,
     splits: Mapping[str, _SplitRows],
     labels: Sequence[str],
     counts: Mapping[str, int],
 ) -> None:
-    rejected = {name: count for name, count in counts.items() if name.startswith("rejected_")}
-    lost = ", ".join(
-        f"{name.removeprefix('rejected_')} {count}" for name, count in rejected.items()
-    )
-    place = f"{source} ({counts['rows_read']} rows read; rejected: {lost or 'none'})"
+    if not counts["rows_read"]:
+        raise DataError(f"{source}: expected rows below the header, found none.")
+    rejects = _format_rejects(counts) or "none"
+    place = f"{source} ({counts['rows_read']} rows read; rejected: {rejects})"
     if counts["rows_kept"] < MIN_ROWS:
         raise DataError(
             f"{place}: expected at least {MIN_ROWS} different usable texts, found "
@@ -190,6 +197,11 @@ def _fill_folder(
     }
     _check_splits(source, splits, labels, counts)
     absent = _notify_absent(splits, labels, notify)
+    if rows.rejected:
+        notify(
+            f"{rows.rejected.total()} of {rows.rows_read} rows were not used "
+            f"({_format_rejects(counts)}); samples are in rejects.jsonl."
+        )
 
     begin(_STAGES[1])
     tokenizer = folder / "tokenizer.model"

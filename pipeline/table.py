@@ -21,6 +21,8 @@ from pipeline.source import DataError, SourceConfig, SourceLimits, open_source
 SAMPLE_CHARS = 200
 """A reject shows so much of its row."""
 
+_RUNAWAY_LINES = 20
+"""A row of more lines and the wrong field count is a quote that swallowed the rows behind it."""
 _WIDE_BOMS = (b"\xff\xfe", b"\xfe\xff")
 
 
@@ -100,9 +102,14 @@ class _InvalidRows:
         self.by_row: dict[int, Reject] = {}
 
     def __call__(self, invalid: Any) -> str:
-        found = f"{invalid.actual_columns} of {invalid.expected_columns} fields: {invalid.text}"
+        lines = invalid.text.count("\n") + 1
+        reason = "quote_never_closed" if lines > _RUNAWAY_LINES else "wrong_field_count"
+        found = (
+            f"{invalid.actual_columns} of {invalid.expected_columns} fields in {lines} line(s): "
+            f"{invalid.text}"
+        )
         self.by_row[invalid.number] = Reject(
-            row=invalid.number, reason="wrong_field_count", sample=found[:SAMPLE_CHARS]
+            row=invalid.number, reason=reason, sample=found[:SAMPLE_CHARS]
         )
         return "skip"
 
@@ -141,7 +148,7 @@ def read_rows(
 
     Yields:
         Batches in the order of the file, each with the rejects that lie between its rows:
-        `wrong_field_count`, `undecodable_text` or `undecodable_label`.
+        `wrong_field_count`, `quote_never_closed`, `undecodable_text` or `undecodable_label`.
 
     Raises:
         DataError: The source cannot be opened or is damaged, a column is missing, or one row is
@@ -159,6 +166,8 @@ def read_rows(
                 batch, row = _batch(block, row, invalid)
                 yield batch
         except pyarrow.ArrowInvalid as err:
+            if "Empty CSV" in str(err):
+                raise DataError(f"{source}: expected rows below the header, found none.") from err
             if "straddles two block" not in str(err):
                 raise DataError(f"{source}: expected a CSV, found {err}.") from err
             raise DataError(

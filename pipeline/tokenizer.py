@@ -38,11 +38,12 @@ def _count_words(texts: Iterable[str]) -> Counter[str]:
     return words
 
 
-def _character_coverage(words: Counter[str], vocab_size: int) -> float:
-    """Return the share of all characters that gets pieces of its own.
+def _drop_rare_characters(words: Counter[str], vocab_size: int) -> Counter[str]:
+    """Cut words at characters that the vocabulary has no room for; these become unknown.
 
-    All of them (1.0) unless a large script meets a small vocabulary: SentencePiece refuses a
-    vocabulary that its characters alone overflow.
+    Nothing is cut unless a large script meets a small vocabulary, which SentencePiece refuses if
+    its characters alone overflow. (Its own `character_coverage` ends at 98 %, which is too high
+    for that.)
     """
     characters: Counter[str] = Counter()
     for word, count in words.items():
@@ -50,9 +51,14 @@ def _character_coverage(words: Counter[str], vocab_size: int) -> float:
             characters[character] += count
     room = int((vocab_size - 2) * _MAX_CHARACTER_SHARE)
     if len(characters) < room:
-        return 1.0
-    kept = sum(count for _, count in characters.most_common(room))
-    return kept / characters.total()
+        return words
+    ranked = sorted(characters, key=lambda character: (-characters[character], character))
+    blanks = str.maketrans(dict.fromkeys(ranked[room - 1 :], " "))
+    kept: Counter[str] = Counter()
+    for word, count in words.items():
+        for part in word.translate(blanks).split():
+            kept[part] += count
+    return kept
 
 
 def _training_lines(words: Counter[str]) -> Iterator[str]:
@@ -91,13 +97,13 @@ def train_tokenizer(
         raise DataError("tokenizer: expected training texts with words, found none.")
     model = io.BytesIO()
     sentencepiece.SentencePieceTrainer.train(
-        sentence_iterator=_training_lines(words),
+        sentence_iterator=_training_lines(_drop_rare_characters(words, vocab_size)),
         input_format="tsv",  # word and count: no more memory than the distinct words take
         model_writer=model,
         model_type="bpe",
         vocab_size=vocab_size,
         hard_vocab_limit=False,
-        character_coverage=_character_coverage(words, vocab_size),
+        character_coverage=1.0,
         normalizer=build_normaliser(for_tokenizer=True),
         pad_id=PAD_ID,
         unk_id=UNK_ID,
