@@ -60,9 +60,9 @@ PROFILES = {
             name="default",
             rounds=6,
             limits=CellLimits(
-                min_samples=1700, min_duration_s=0.02, max_duration_s=0.2, warm_up_s=0.2
+                min_samples=1700, min_duration_s=0.02, max_duration_s=0.15, warm_up_s=0.15
             ),
-            answer_budget_s=12.0,
+            answer_budget_s=10.0,
             max_duration_s=240.0,
             child_timeout_s=300.0,
         ),
