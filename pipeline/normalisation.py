@@ -46,6 +46,8 @@ _HANGUL_FILLERS = (0x115F, 0x1160, 0x3164, 0xFFA0)
 _ZERO_WIDTH_SPACE = "\u200b"
 _SPACE_CATEGORIES = frozenset("PSZ")
 _LAST_SYLLABLE = 0xD7A3
+_PLAIN = frozenset(("Ll", "Lo", "Mc", "Nd"))
+"""Categories whose characters no rule touches unless they decompose or fold (fillers aside)."""
 
 
 def _is_deleted(char: str) -> bool:
@@ -143,8 +145,11 @@ def build_rules() -> dict[str, str]:
     rules: dict[str, str] = {}
     for code in range(1, sys.maxunicode + 1):
         char = chr(code)
-        if 0xAC00 <= code <= _LAST_SYLLABLE or unicodedata.category(char) in ("Cn", "Co", "Cs"):
+        category = unicodedata.category(char)
+        if 0xAC00 <= code <= _LAST_SYLLABLE or category in ("Cn", "Co", "Cs"):
             continue
+        if category in _PLAIN and not unicodedata.decomposition(char) and char == char.casefold():
+            continue  # most of the 150,000 assigned characters: ideographs and other caseless ones
         target = _target(char)
         if target != char:
             rules[char] = target
@@ -152,6 +157,7 @@ def build_rules() -> dict[str, str]:
             # Composition exclusions (U+0958) stay decomposed in NFKC: no rule, and SentencePiece
             # refuses one that changes nothing.
             rules.update({s: target for s in _spellings(char) if s != target})
+    rules.update((chr(code), " ") for code in _HANGUL_FILLERS)
     rules.update(_half_width_kana())
     rules.update(_hangul())
     return dict(sorted(rules.items()))
@@ -165,7 +171,7 @@ def _rule_list() -> list[tuple[str, str]]:
 def build_normaliser(*, for_tokenizer: bool) -> sentencepiece.SentencePieceNormalizer:
     """Compile the rules.
 
-    Measured: 37,731 rules, 1.2 s to compute (once in a process) and 0.05 s to compile into
+    Measured: 37,731 rules, 0.5 s to compute (once in a process) and 0.05 s to compile into
     223 kB, of which Hangul by jamo is 21,945 rules and 144 kB.
 
     Args:

@@ -59,20 +59,23 @@ def test_open_syllable_and_final_jamo_compose() -> None:
     assert normalise("\uac00\u11a8") == "\uac01"
 
 
-def test_no_target_holds_two_neighbouring_spaces() -> None:
+@pytest.fixture(scope="module")
+def rules() -> dict[str, str]:
+    return build_rules()
+
+
+def test_no_target_holds_two_neighbouring_spaces(rules: dict[str, str]) -> None:
     # SentencePiece merges spaces between targets, but not inside one.
-    assert not [source for source, target in build_rules().items() if "  " in target]
+    assert not [source for source, target in rules.items() if "  " in target]
 
 
-def test_no_rule_keeps_a_symbol_or_changes_nothing() -> None:
-    rules = build_rules()
+def test_no_rule_keeps_a_symbol_or_changes_nothing(rules: dict[str, str]) -> None:
     assert not [source for source, target in rules.items() if source == target]
     kept = "".join(rules.values()).replace(" ", "")
     assert {unicodedata.category(char)[0] for char in kept} <= set("LMN")
 
 
-def test_rules_are_sorted_and_repeatable() -> None:
-    rules = build_rules()
+def test_rules_are_sorted_and_repeatable(rules: dict[str, str]) -> None:
     assert list(rules) == sorted(rules)
     assert rules == build_rules()
 
