@@ -118,7 +118,7 @@ def _prepare(options: dict[str, Any], console: Console) -> PreparedData:
             for field in ("text_column", "label_column", "vocab_size", "max_tokens")
         }
     )
-    with Progress(console=console, transient=True) as progress:
+    with Progress(console=console, transient=True, disable=not console.is_terminal) as progress:
         return prepare(
             source,
             config,
@@ -150,7 +150,7 @@ def data(**options: Any) -> None:
 
 @cli.command()
 @data_options
-@click.option("--embed-dim", default=192, show_default=True, help="Costs nothing when serving.")
+@click.option("--embed-dim", default=128, show_default=True, help="Costs nothing when serving.")
 @click.option("--units", default=128, show_default=True, help="H, the state of one direction.")
 @click.option("--layers", default=1, show_default=True)
 @click.option("--bidirectional/--unidirectional", default=True, show_default=True)

@@ -134,10 +134,10 @@ class TrainConfig:
 
     num_epochs: int = 8
     batch_size: int = 256
-    learning_rate: float = 2e-3
+    learning_rate: float = 3e-3
     weight_decay: float = 1e-4
-    label_smoothing: float = 0.05
-    word_dropout: float = 0.05
+    label_smoothing: float = 0.1
+    word_dropout: float = 0.1
     patience: int = 3
     num_predict: int = 3
     seed: int = 1
