@@ -6,6 +6,7 @@ version number, so that exporting a run twice writes it twice alike.
 
 from __future__ import annotations
 
+import json
 import string
 from collections.abc import Mapping
 from pathlib import Path
@@ -239,11 +240,13 @@ def format_model_card(run: Run, fields: Mapping[str, Any], folder: Path) -> str:
         results=_format_results(fields, folder),
         max_tokens=run.max_tokens,
         last_id=run.model.vocab_size - 1,
-        example_text=ascii(text),
-        example_texts=ascii([text]),
+        # JSON's escapes are Python's, and letters stay readable.
+        example_text=json.dumps(text, ensure_ascii=False),
+        example_texts=json.dumps([text], ensure_ascii=False),
         files="\n".join(
             f"| `{name}` | {_size(folder, name)} | `{bundle.hash_file(folder / name)}` |"
             for name in files
+            if (folder / name).is_file()
         ),
         oracle=bundle.ORACLE_FILE,
     )

@@ -5,37 +5,23 @@ TensorFlow is imported inside fixtures only, and only slow tests ask for those.
 
 from __future__ import annotations
 
-import io
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
-import sentencepiece
 
 from pipeline.config import ModelConfig
 from pipeline.run_folder import Run
-from tests.export.tiny import make_config, make_keras_model, make_texts, write_tiny_run
+from tests.export.tiny import make_config, make_keras_model, train_tokenizer, write_tiny_run
 
 
 @pytest.fixture(scope="session")
 def tokenizer_model() -> bytes:
-    """A SentencePiece BPE model trained on the texts, pad 0 and unk 1."""
-    model = io.BytesIO()
-    sentencepiece.SentencePieceTrainer.train(
-        sentence_iterator=iter(make_texts() * 2),
-        model_writer=model,
-        vocab_size=96,
-        model_type="bpe",
-        pad_id=0,
-        unk_id=1,
-        bos_id=-1,
-        eos_id=-1,
-        character_coverage=1.0,
-        minloglevel=2,
-    )
-    return model.getvalue()
+    """See `train_tokenizer`."""
+    return train_tokenizer()
 
 
 @pytest.fixture
@@ -82,3 +68,14 @@ def artifact_copy(published: Path, tmp_path: Path) -> Path:
     shutil.copytree(published, copy)
     (copy.parent / "latest").write_text("1\n")
     return copy
+
+
+@pytest.fixture
+def without_oracle(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Skip the tf2onnx conversion, ten seconds of another process (slow tests only)."""
+
+    @contextmanager
+    def skip(*_: object) -> Iterator[Callable[[], None]]:
+        yield lambda: None
+
+    monkeypatch.setattr("export.forms.convert_in_background", skip)

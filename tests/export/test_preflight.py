@@ -178,7 +178,7 @@ def test_table_size_counts_directions() -> None:
 
 def test_tables_beyond_the_limit_are_refused(hollow_run: Run) -> None:
     run = replace(hollow_run, model=make_config(units=4096))
-    problems = find_problems(run, max_table_mb=8)
+    problems = find_problems(run, arrays={}, max_table_mb=8)
     assert problems[0] == (
         "gate table: expected at most 8 MiB (--max-table-mb), found 9.0 MiB for 2 direction(s) x "
         "V=96 x 3H=12288."

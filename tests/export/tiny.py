@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import io
 import json
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import sentencepiece
 
 from export.weights import ModelWeights, expected_shapes, take_weights
 from pipeline.config import ModelConfig
@@ -26,6 +28,25 @@ def make_texts(count: int = 40) -> list[str]:
     return ["한국 뉴스 제목", "😀 tree", ""] + [
         " ".join(rng.choice(_WORDS, size=rng.integers(1, 13))) for _ in range(count - 3)
     ]
+
+
+def train_tokenizer(normalisation: str = "nmt_nfkc") -> bytes:
+    """Return a SentencePiece BPE model trained on the texts, pad 0 and unk 1."""
+    model = io.BytesIO()
+    sentencepiece.SentencePieceTrainer.train(
+        sentence_iterator=iter(make_texts() * 2),
+        model_writer=model,
+        vocab_size=96,
+        model_type="bpe",
+        pad_id=0,
+        unk_id=1,
+        bos_id=-1,
+        eos_id=-1,
+        character_coverage=1.0,
+        normalization_rule_name=normalisation,
+        minloglevel=2,
+    )
+    return model.getvalue()
 
 
 def make_config(**changes: Any) -> ModelConfig:

@@ -1,0 +1,94 @@
+"""Frozen artifacts of every format version load and replay for ever."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from export.agreement import replay_probes
+from export.bundle import FORMAT_VERSION, list_files, read_artifact
+from export.lookup import load_lookup, read_lookup
+from export.runtimes import load_onnx, pad_ids
+from export.verify import verify_artifact
+
+GOLDEN = Path(__file__).parents[1] / "golden"
+VERSIONS = [f"v{version}" for version in range(1, FORMAT_VERSION + 1)]
+FROZEN = {"v1": "ed89c42ea2d9f7d231679395ca904271654e631eed0a9ddd8239b9d0fc1a3545"}
+"""Version -> sha256 over names and contents of its files: nobody edits a frozen artifact."""
+
+
+def hash_tree(folder: Path) -> str:
+    total = hashlib.sha256()
+    for name in list_files(folder):
+        total.update(
+            f"{name} {hashlib.sha256((folder / name).read_bytes()).hexdigest()}\n".encode()
+        )
+    return total.hexdigest()
+
+
+def test_every_format_version_has_a_frozen_artifact() -> None:
+    assert sorted(path.name for path in GOLDEN.glob("v*") if path.is_dir()) == sorted(VERSIONS)
+    assert set(FROZEN) == set(VERSIONS)
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_frozen_bytes_are_untouched(version: str) -> None:
+    assert hash_tree(GOLDEN / version) == FROZEN[version]
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_frozen_artifact_reads(version: str) -> None:
+    artifact = read_artifact(GOLDEN / version)
+    assert artifact.name == "tiny"
+    assert len(artifact.labels) == 2
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_frozen_onnx_graph_replays(version: str) -> None:
+    probes = read_lookup(GOLDEN / version / "lookup").golden
+    (difference,) = replay_probes([load_onnx(GOLDEN / version / "model.onnx")], probes, 2)
+    assert difference.problems == ()
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_frozen_tables_replay_in_todays_runtime(version: str) -> None:
+    model = load_lookup(GOLDEN / version / "lookup")
+    probes = read_lookup(GOLDEN / version / "lookup").golden
+    found = model.probabilities(*pad_ids([probe.ids for probe in probes]))
+    expected = np.array([probe.probabilities for probe in probes], np.float32)
+    np.testing.assert_allclose(found, expected, atol=1e-5)
+    assert [label for label, _ in model.predict([probes[5].text], k=2)[0]]
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_frozen_tables_replay_in_the_runtime_they_carry(version: str) -> None:
+    code = (
+        "import sys; sys.path.insert(0, sys.argv[1]); "
+        "from runtime import load_lookup; load_lookup(sys.argv[1]).predict(['cat'])"
+    )
+    done = subprocess.run(
+        [sys.executable, "-I", "-B", "-c", code, str(GOLDEN / version / "lookup")],
+        env={"PATH": os.environ["PATH"]},
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert (done.returncode, done.stdout) == (0, ""), done.stderr
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("version", VERSIONS)
+def test_frozen_artifact_passes_verification(version: str) -> None:
+    backends = verify_artifact(GOLDEN / version).backends
+    assert [backend.name for backend in backends] == [
+        "saved_model",
+        "saved_model_text",
+        "onnx",
+        "lookup",
+    ]

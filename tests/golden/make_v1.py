@@ -1,0 +1,49 @@
+"""Wrote `tests/golden/v1`, once: a whole artifact of format version 1, as small as one can be.
+
+    python tests/golden/make_v1.py
+
+The folder is frozen. It must load and replay for ever; a change of the format adds a `v2` beside
+it and leaves this one alone.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import tempfile
+from pathlib import Path
+
+HERE = Path(__file__).parent
+sys.path.insert(0, str(HERE.parents[1]))
+
+from export.publish import export_run  # noqa: E402
+from tests.export.tiny import (  # noqa: E402
+    make_config,
+    make_keras_model,
+    train_tokenizer,
+    write_tiny_run,
+)
+
+
+def main() -> None:
+    """Export a run with random weights and move the artifact here."""
+    target = HERE / "v1"
+    if target.exists():
+        raise SystemExit(f"{target}: expected none, found it. It is frozen: make a v2 instead.")
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    # One direction, because each adds 60 kB to either SavedModel.
+    config = make_config(embed_dim=3, units=3, num_classes=2, bidirectional=False)
+    with tempfile.TemporaryDirectory(dir=HERE) as build:
+        folder = Path(build) / "runs" / "golden"
+        folder.mkdir(parents=True)
+        make_keras_model(config).save(folder / "model.keras")
+        tokenizer = train_tokenizer("identity")  # other rules take 240 kB
+        run = write_tiny_run(folder, config, tokenizer, labels=("animal", "other"), max_tokens=6)
+        artifact = export_run(run.folder, Path(build) / "artifacts").artifact
+        artifact.oracle_path.unlink()
+        artifact.oracle_path.parent.rmdir()
+        artifact.folder.rename(target)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,65 @@
+"""Serve a GRU text classifier from lookup tables, with NumPy alone.
+
+    from runtime import load_lookup
+
+    model = load_lookup("lookup/")
+    model.probabilities(ids, lengths)  # (B, T) int32, (B,) int32 -> (B, C) float32
+    model.predict(["a small domesticated feline"], k=3)  # [[(label, probability), ...]]
+
+Raw text needs the package sentencepiece besides. This package imports nothing else and only
+itself by relative imports, so it works under any name wherever it is copied: it travels inside
+every artifact as `lookup/runtime/`. The folder's format is in `docs/artifact_format.md`.
+"""
+
+from .errors import (
+    ArrayHeaderError,
+    ArrayShapeError,
+    ArrayTypeError,
+    ArtifactError,
+    ChecksumError,
+    FileSizeError,
+    FileTooLargeError,
+    GoldenError,
+    LabelsError,
+    ManifestError,
+    MissingFileError,
+    NonFiniteError,
+    TokenizerError,
+    UnexpectedFileError,
+    UnsafeFileError,
+    UnsupportedVersionError,
+)
+from .format import LookupFiles, read_lookup, write_lookup
+from .golden import Probe, format_golden
+from .manifest import LookupConfig, array_shapes
+from .model import LookupModel, load_lookup
+from .stream import Stream
+
+__all__ = [
+    "ArrayHeaderError",
+    "ArrayShapeError",
+    "ArrayTypeError",
+    "ArtifactError",
+    "ChecksumError",
+    "FileSizeError",
+    "FileTooLargeError",
+    "GoldenError",
+    "LabelsError",
+    "LookupConfig",
+    "LookupFiles",
+    "LookupModel",
+    "ManifestError",
+    "MissingFileError",
+    "NonFiniteError",
+    "Probe",
+    "Stream",
+    "TokenizerError",
+    "UnexpectedFileError",
+    "UnsafeFileError",
+    "UnsupportedVersionError",
+    "array_shapes",
+    "format_golden",
+    "load_lookup",
+    "read_lookup",
+    "write_lookup",
+]
