@@ -24,7 +24,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import tensorflow as tf
 import tensorflow_text as tf_text
@@ -251,13 +250,3 @@ def make_evaluation_dataset(
         .cache()
         .prefetch(tf.data.AUTOTUNE)
     )
-
-
-def read_texts(shards: Sequence[Path]) -> Any:
-    """Yield (text, label id) of the shards in their stored order, as Python values."""
-    for record in tf.data.TFRecordDataset([str(path) for path in shards]).as_numpy_iterator():
-        feature = tf.train.Example.FromString(record).features.feature
-        yield (
-            feature["text"].bytes_list.value[0].decode("utf-8"),
-            int(feature["label"].int64_list.value[0]),
-        )

@@ -256,7 +256,7 @@ class ProgressBar(keras.callbacks.Callback):
 
 def _write_test_split(data: PreparedData, path: Path) -> None:
     with path.open("w", encoding="utf-8") as lines:
-        for text, label in dataset.read_texts(data.test.shards):
+        for text, label in zip(*data.test.read_rows(), strict=True):
             lines.write(json.dumps({"text": text, "label": label}, ensure_ascii=False) + "\n")
 
 

@@ -202,6 +202,7 @@ def test_target_that_is_a_file(make_table: MakeTable, target: Path) -> None:
     assert target.read_text() == "mine"
 
 
+@pytest.mark.slow
 def test_second_process_is_refused(make_table: MakeTable, target: Path) -> None:
     target.parent.mkdir(parents=True)
     with (
@@ -237,6 +238,7 @@ module.prepare(SourceConfig(path=Path(sys.argv[1])), PrepareConfig(vocab_size=10
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("older", [False, True])
 def test_kill_half_way_leaves_nothing_half_written_and_a_rerun_completes(
     make_table: MakeTable, target: Path, older: bool

@@ -16,6 +16,8 @@ from pipeline.data_folder import PreparedData, read_prepared
 from pipeline.prepare import prepare
 from pipeline.source import SourceConfig
 
+pytestmark = pytest.mark.slow  # writing shards takes TensorFlow
+
 MakeTable = Callable[..., SourceConfig]
 
 

@@ -14,6 +14,8 @@ import pytest
 from pipeline.data_folder import PreparedData, name_shard, read_key, read_prepared, write_split
 from pipeline.source import DataError
 
+pytestmark = pytest.mark.slow  # writing shards takes TensorFlow
+
 
 @pytest.fixture
 def folder(prepared: PreparedData, tmp_path: Path) -> Path:

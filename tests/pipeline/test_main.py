@@ -89,6 +89,7 @@ def test_bad_input_is_one_line_and_exit_code_2(
     assert not list(Path("build").rglob("*.tfrecord"))
 
 
+@pytest.mark.slow
 def test_a_hyperparameter_file_with_foreign_keys_is_refused(news_zip: Path) -> None:
     Path("best.json").write_text('{"unit": 4}')
     result = run(

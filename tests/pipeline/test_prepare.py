@@ -20,6 +20,8 @@ from pipeline.prepare import compute_key, prepare
 from pipeline.source import EMBEDDED_DATASET, SourceConfig, resolve_source
 from pipeline.tokenizer import encode_texts, load_processor
 
+pytestmark = pytest.mark.slow  # writing shards takes TensorFlow
+
 MakeRows = Callable[[int], list[tuple[str, str]]]
 MakeTable = Callable[..., SourceConfig]
 CONFIG = PrepareConfig(vocab_size=150, shards=2)

@@ -94,6 +94,7 @@ def test_very_long_word_is_trained_and_encoded(tmp_path: Path) -> None:
     assert 1 not in ids
 
 
+@pytest.mark.slow
 def test_text_without_piece_becomes_one_unknown_and_long_text_is_cut(
     processor: SentencePieceProcessor,
 ) -> None:
@@ -102,6 +103,7 @@ def test_text_without_piece_becomes_one_unknown_and_long_text_is_cut(
     assert len(rows[2]) == 7
 
 
+@pytest.mark.slow
 @given(texts=st.lists(st.text(max_size=30), max_size=5))
 def test_ids_are_in_range_and_never_padding(
     prepared: PreparedData, processor: SentencePieceProcessor, texts: list[str]
@@ -111,6 +113,7 @@ def test_ids_are_in_range_and_never_padding(
         assert all(1 <= token < prepared.vocab_size for token in ids)
 
 
+@pytest.mark.slow
 @given(texts=st.lists(st.text(max_size=12), max_size=5))
 def test_ids_of_a_text_are_the_ids_of_its_words(
     processor: SentencePieceProcessor, texts: list[str]
@@ -122,6 +125,7 @@ def test_ids_of_a_text_are_the_ids_of_its_words(
     ]
 
 
+@pytest.mark.slow
 def test_hostile_strings_are_encoded(
     processor: SentencePieceProcessor, hostile_strings: list[str]
 ) -> None:

@@ -21,7 +21,7 @@ CONFINED = {
     "keras_tuner": {"pipeline/search.py"},
     "boto3": {"export/s3.py"},
     "tf2onnx": {"export/tf2onnx_graph.py"},
-    "pyarrow": {"pipeline/source.py"},
+    "pyarrow": {"pipeline/table.py"},
     "sklearn": {"pipeline/baseline.py"},
 }
 """Third parties that one module each may import."""
