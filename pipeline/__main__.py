@@ -158,7 +158,7 @@ def data(**options: Any) -> None:
     "--pooling", type=click.Choice(["last", "max", "mean"]), default="max", show_default=True
 )
 @click.option("--relu/--no-relu", default=True, show_default=True)
-@click.option("--embedding-dropout", default=0.4, show_default=True)
+@click.option("--embedding-dropout", default=0.3, show_default=True)
 @click.option("--head-dropout", default=0.5, show_default=True)
 @click.option("--num-epochs", default=_TRAIN.num_epochs, show_default=True)
 @click.option("--batch-size", default=_TRAIN.batch_size, show_default=True)

@@ -132,7 +132,7 @@ class TrainConfig:
         jit_compile: Compile the training step with XLA.
     """
 
-    num_epochs: int = 8
+    num_epochs: int = 10
     batch_size: int = 256
     learning_rate: float = 3e-3
     weight_decay: float = 1e-4

@@ -62,12 +62,12 @@ def sample_config(
     return ModelConfig(
         vocab_size=vocab_size,
         num_classes=num_classes,
-        embed_dim=hp.Choice("embed_dim", [64, 128, 192, 256], default=192),
+        embed_dim=hp.Choice("embed_dim", [64, 128, 192, 256], default=128),
         units=hp.Choice("units", [32, 64, 128, 192, 256], default=128),
         layers=hp.Choice("layers", [1, 2], default=1),
         bidirectional=hp.Boolean("bidirectional", default=True),
         pooling=hp.Choice("pooling", ["last", "max", "mean"], default="max"),
-        embedding_dropout=hp.Float("embedding_dropout", 0.0, 0.6, step=0.1, default=0.4),
+        embedding_dropout=hp.Float("embedding_dropout", 0.0, 0.6, step=0.1, default=0.3),
         head_dropout=hp.Float("head_dropout", 0.0, 0.6, step=0.1, default=0.5),
     )
 
@@ -75,8 +75,8 @@ def sample_config(
 def _sample_training(hp: keras_tuner.HyperParameters, training: TrainConfig) -> TrainConfig:
     return dataclasses.replace(
         training,
-        learning_rate=hp.Float("learning_rate", 5e-4, 8e-3, sampling="log", default=2e-3),
-        label_smoothing=hp.Choice("label_smoothing", [0.0, 0.05, 0.1], default=0.05),
+        learning_rate=hp.Float("learning_rate", 5e-4, 8e-3, sampling="log", default=3e-3),
+        label_smoothing=hp.Choice("label_smoothing", [0.0, 0.05, 0.1], default=0.1),
     )
 
 

@@ -224,6 +224,7 @@ class ProgressBar(keras.callbacks.Callback):
             TextColumn("loss {task.fields[loss]:.3f}  top-1 {task.fields[top_1]:.3f}"),
             console=self._console,
             transient=True,
+            disable=not self._console.is_terminal,
         )
         self._task = self._progress.add_task("", total=self._steps, loss=0.0, top_1=0.0)
         self._progress.start()
