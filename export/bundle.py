@@ -53,8 +53,7 @@ OPTIONAL_FILES = (ORACLE_FILE,)
 """May be deleted from a published artifact."""
 
 MAX_MANIFEST_BYTES = 4 * 2**20
-MAX_SIDE_FILE_BYTES = 2**28
-"""Cap on labels.json, tokenizer.model and golden.jsonl: 800 times what the default model has."""
+MAX_LABELS_BYTES = 64 * 2**20
 MAX_FILES = 10_000
 
 _SHA256 = re.compile(r"[0-9a-f]{64}")
@@ -411,7 +410,7 @@ def read_artifact(folder: Path, *, check_hashes: bool = True) -> Artifact:
                     f"{path}: expected sha256 {manifest['files'][name]['sha256']} from "
                     f"{MANIFEST_FILE}, found {sha256}. {_REMEDY}"
                 )
-    labels = _parse_json(folder / LABELS_FILE, MAX_SIDE_FILE_BYTES)
+    labels = _parse_json(folder / LABELS_FILE, MAX_LABELS_BYTES)
     try:
         model = ModelConfig.from_json(manifest["model"])
         artifact = Artifact(
