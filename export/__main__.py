@@ -85,12 +85,6 @@ def _progress_bar(console: Console) -> Iterator[Callable[[str, int, int], None]]
         yield show
 
 
-def _quiet_tensorflow() -> None:
-    """Keep TensorFlow's start-up notices off the terminal."""
-    # 3, not 2: a machine without a GPU is no error, though TensorFlow logs it as one.
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-
-
 def _print_forms(
     console: Console, artifact: Artifact, differences: Mapping[str, tuple[float, int]]
 ) -> None:
@@ -127,7 +121,6 @@ def _print_forms(
 def main() -> None:
     """Turn a trained run into an artifact: SavedModel, ONNX and lookup tables that agree."""
     load_dotenv(Path(".env"))
-    _quiet_tensorflow()
 
 
 @main.command("export")

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from pipeline.run_folder import (  # type: ignore[attr-defined]
+from pipeline.run_folder import (
     LATEST_FILE,
     ModelConfig,
     check_run_name,

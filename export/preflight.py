@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from export.weights import Float32, expected_shapes
-from pipeline.run_folder import ModelConfig, Run  # type: ignore[attr-defined]
+from pipeline.run_folder import ModelConfig, Run
 
 if TYPE_CHECKING:
     import keras

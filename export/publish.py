@@ -21,7 +21,7 @@ from filelock import FileLock, Timeout
 from export import bundle
 from export.bundle import Artifact, BundleError, read_artifact
 from export.preflight import DEFAULT_MAX_TABLE_MB
-from pipeline.run_folder import Run, check_run_name, read_run
+from pipeline.run_folder import Run, check_run_name, import_tensorflow, read_run
 
 Progress = Callable[[str, int, int], None]
 """(what is being done, rows done, rows in all); both 0 for a step that is not counted."""
@@ -148,6 +148,7 @@ def export_run(
             partial = folder / f".partial-{os.getpid()}"
             try:
                 # Imports TensorFlow, so not before there is something to do.
+                import_tensorflow()
                 from export.forms import write_forms
 
                 partial.mkdir()

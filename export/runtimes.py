@@ -20,6 +20,7 @@ from export.bundle import (
 )
 from export.lookup import load_lookup
 from export.weights import UNKNOWN_ID
+from pipeline.run_folder import import_tensorflow
 
 if TYPE_CHECKING:
     import keras
@@ -162,6 +163,7 @@ def load_runtimes(folder: Path, max_tokens: int) -> list[Runtime]:
         `saved_model`, `saved_model_text`, `onnx`, `tf2onnx` and `lookup`, in this order; `tf2onnx`
         only where the artifact still holds it.
     """
+    import_tensorflow()
     tokenizer = (folder / TOKENIZER_FILE).read_bytes()
     runtimes = [
         load_saved_model(folder / SAVED_MODEL_FOLDER),

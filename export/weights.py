@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.run_folder import ModelConfig  # type: ignore[attr-defined]
+from pipeline.run_folder import ModelConfig
 
 if TYPE_CHECKING:
     import keras

@@ -19,7 +19,7 @@ from rich.progress import Progress
 from rich.table import Table
 
 from pipeline.config import ModelConfig, PrepareConfig, TrainConfig
-from pipeline.run_folder import Run, RunError
+from pipeline.run_folder import Run, RunError, import_tensorflow
 from pipeline.source import DataError
 
 if TYPE_CHECKING:
@@ -54,8 +54,6 @@ def cli() -> None:
     A CSV inside a ZIP:       ZIPFILE_NAME=news.zip FILE_NAME=news.csv python -m pipeline train
     """  # noqa: D301  (click's \b keeps the lines apart)
     load_dotenv(Path(".env"))
-    # On a machine without a GPU TensorFlow reports its absence as an error, many times.
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 
 def _apply(options: list[Callable[[Any], Any]]) -> Callable[[Any], Any]:
@@ -151,14 +149,14 @@ def data(**options: Any) -> None:
 @cli.command()
 @data_options
 @click.option("--embed-dim", default=128, show_default=True, help="Costs nothing when serving.")
-@click.option("--units", default=128, show_default=True, help="H, the state of one direction.")
+@click.option("--units", default=96, show_default=True, help="H, the state of one direction.")
 @click.option("--layers", default=1, show_default=True)
 @click.option("--bidirectional/--unidirectional", default=True, show_default=True)
 @click.option(
     "--pooling", type=click.Choice(["last", "max", "mean"]), default="max", show_default=True
 )
 @click.option("--relu/--no-relu", default=True, show_default=True)
-@click.option("--embedding-dropout", default=0.3, show_default=True)
+@click.option("--embedding-dropout", default=0.25, show_default=True)
 @click.option("--head-dropout", default=0.5, show_default=True)
 @click.option("--num-epochs", default=_TRAIN.num_epochs, show_default=True)
 @click.option("--batch-size", default=_TRAIN.batch_size, show_default=True)
@@ -189,6 +187,7 @@ def train(name: str | None, force: bool, hp: Path | None, **options: Any) -> Non
 
     Example: python -m pipeline train --units 256 --num-epochs 12
     """
+    import_tensorflow()
     from pipeline.train import train as train_run
 
     console = Console()
@@ -262,6 +261,7 @@ def tune(algorithm: str, max_trials: int, name: str | None, **options: Any) -> N
 
     Example: python -m pipeline tune --algorithm bayesian --max-trials 20
     """
+    import_tensorflow()
     from pipeline.search import search
 
     console = Console()

@@ -19,12 +19,13 @@ import json
 import os
 import re
 import shutil
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pipeline.config import ModelConfig
+from pipeline.config import ModelConfig as ModelConfig  # part of this contract
 
 if TYPE_CHECKING:
     import keras
@@ -286,12 +287,34 @@ def remove_run(folder: Path) -> None:
     shutil.rmtree(doomed)
 
 
+def import_tensorflow() -> Any:
+    """Import TensorFlow, tensorflow-text and Keras quietly and return TensorFlow.
+
+    On a machine without a GPU their native code writes notes about its absence to stderr,
+    whatever the log level; the file descriptor is silenced meanwhile. Errors are raised as ever.
+    """
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    sys.stderr.flush()
+    saved = os.dup(2)
+    try:
+        with open(os.devnull, "w") as silence:  # noqa: PTH123  (a device, not a path of ours)
+            os.dup2(silence.fileno(), 2)
+            import keras  # noqa: F401
+            import tensorflow
+            import tensorflow_text  # noqa: F401
+    finally:
+        os.dup2(saved, 2)
+        os.close(saved)
+    return tensorflow
+
+
 def load_model(run: Run) -> keras.Model:
     """Load the trained Keras model of a run, our own layers registered.
 
     Raises:
         RunError: The file is not a loadable Keras model, or not of the described shape.
     """
+    import_tensorflow()
     import keras
 
     import pipeline.model  # noqa: F401  (registers MaskedPooling)

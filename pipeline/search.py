@@ -63,12 +63,12 @@ def sample_config(
         vocab_size=vocab_size,
         num_classes=num_classes,
         embed_dim=hp.Choice("embed_dim", [64, 128, 192, 256], default=128),
-        units=hp.Choice("units", [32, 64, 128, 192, 256], default=128),
+        units=hp.Choice("units", [32, 64, 96, 128, 192, 256], default=96),
         layers=hp.Choice("layers", [1, 2], default=1),
         bidirectional=hp.Boolean("bidirectional", default=True),
         pooling=hp.Choice("pooling", ["last", "max", "mean"], default="max"),
-        embedding_dropout=hp.Float("embedding_dropout", 0.0, 0.6, step=0.1, default=0.3),
-        head_dropout=hp.Float("head_dropout", 0.0, 0.6, step=0.1, default=0.5),
+        embedding_dropout=hp.Float("embedding_dropout", 0.0, 0.6, step=0.05, default=0.25),
+        head_dropout=hp.Float("head_dropout", 0.0, 0.6, step=0.05, default=0.5),
     )
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from pipeline.run_folder import import_tensorflow
 from pipeline.source import DataError
 
 
@@ -21,8 +22,7 @@ def write_shard(path: Path, texts: Sequence[bytes], labels: Sequence[int]) -> No
         texts: N texts, UTF-8.
         labels: N label ids.
     """
-    import tensorflow as tf
-
+    tf = import_tensorflow()
     with tf.io.TFRecordWriter(str(path)) as writer:
         for text, label in zip(texts, labels, strict=True):
             example = tf.train.Example()
@@ -40,8 +40,7 @@ def read_shard(path: Path) -> tuple[list[bytes], list[int]]:
     Raises:
         DataError: The shard is missing, cut short or damaged, or holds other records.
     """
-    import tensorflow as tf
-
+    tf = import_tensorflow()
     texts: list[bytes] = []
     labels: list[int] = []
     try:

@@ -187,8 +187,9 @@ def softmax(logits: Float32Array) -> Float32Array:
     NumPy adds along a contiguous last axis pairwise, so that float32 is enough for 100,000
     classes.
     """
-    result: Float32Array = np.exp(logits - np.maximum.reduce(logits, -1, keepdims=True))
-    result /= np.add.reduce(result, -1, keepdims=True)
+    result: Float32Array = logits - np.maximum.reduce(logits, -1, keepdims=True)
+    np.exp(result, result)
+    np.divide(result, np.add.reduce(result, -1, keepdims=True), result)
     return result
 
 

@@ -140,7 +140,12 @@ class TwoWayRow:
         """Return the pooled state (2H,) of tokens (T,), 1 <= T <= capacity."""
         length = len(tokens)
         forward, backward = self._tables
-        self._load(forward.take(tokens, 0), backward.take(tokens[::-1], 0), length)
+        # The ids are checked; "clip" spares `take` a second look and a buffer.
+        self._load(
+            forward.take(tokens, 0, None, "clip"),
+            backward.take(tokens[::-1], 0, None, "clip"),
+            length,
+        )
         self._run(*self._recurrents[0], length)
         for dense, recurrents in zip(self._dense, self._recurrents[1:], strict=True):
             units = self._units
@@ -156,12 +161,15 @@ class TwoWayRow:
     def _load(self, forward: Float32Array, backward: Float32Array, length: int) -> None:
         """Lay out gate inputs (T, 3H) of both directions, each in its own reading order."""
         units = self._units
-        gates, candidates = self._gates[:length], self._candidates[:length]
-        gates[:, :units] = forward[:, units : 2 * units]
-        gates[:, units : 2 * units] = forward[:, :units]
-        gates[:, 2 * units :] = backward[:, : 2 * units]
-        candidates[:, :units] = forward[:, 2 * units :]
-        candidates[:, units:] = backward[:, 2 * units :]
+        # Two calls: one assignment a part took twice as long at ten tokens.
+        np.concatenate(
+            (forward[:, units : 2 * units], forward[:, :units], backward[:, : 2 * units]),
+            1,
+            self._gates[:length],
+        )
+        np.concatenate(
+            (forward[:, 2 * units :], backward[:, 2 * units :]), 1, self._candidates[:length]
+        )
 
     def _run(self, forward: Float32Array, backward: Float32Array, length: int) -> None:
         add, subtract, divide = np.add, np.subtract, np.divide

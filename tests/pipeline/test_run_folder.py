@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -164,3 +167,20 @@ def test_a_file_that_is_no_keras_model_is_refused(tmp_path: Path) -> None:
     run = publish(tmp_path)
     with pytest.raises(RunError, match=r"model\.keras: expected a Keras model, found"):
         load_model(run)
+
+
+@pytest.mark.slow
+def test_importing_tensorflow_is_quiet_and_leaves_stderr_in_place() -> None:
+    code = (
+        "import os; from pipeline.run_folder import import_tensorflow as quiet\n"
+        "assert quiet().__name__ == 'tensorflow'; os.write(2, b'still here')"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=Path(__file__).parents[2],
+        env={name: value for name, value in os.environ.items() if name != "TF_CPP_MIN_LOG_LEVEL"},
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert (done.returncode, done.stderr) == (0, "still here")

@@ -64,4 +64,4 @@ def test_every_point_of_the_space_is_a_model() -> None:
 
     hp = keras_tuner.HyperParameters()
     config = sample_config(hp, vocab_size=100, num_classes=3)
-    assert (config.units, config.bidirectional, config.pooling) == (128, True, "max")
+    assert (config.units, config.bidirectional, config.pooling) == (96, True, "max")
