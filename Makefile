@@ -58,7 +58,7 @@ compare: $(INSTALLED)  ## Time the three runtimes and write a report
 report: $(INSTALLED)  ## Render a report again from its raw samples
 	$(PY) -m serving_compare report $(ARGS)
 
-readme: $(INSTALLED)  ## Write the README's tables from docs/reports/reference/report.json
+readme: $(INSTALLED)  ## Write the README's generated part from docs/reports/reference/
 	$(PY) docs/generate_readme.py
 
 lint: $(INSTALLED)
