@@ -170,11 +170,13 @@ def export_command(
         },
     )
     if result.is_new:
-        console.print(f"Published {artifact.folder}")
+        console.print(f"Published {artifact.folder}", highlight=False, soft_wrap=True)
     else:
         console.print(
             f"{artifact.folder} was made from this run by this code: nothing to do. "
-            "Pass --force to export it again."
+            "Pass --force to export it again.",
+            highlight=False,
+            soft_wrap=True,
         )
 
 
@@ -206,7 +208,11 @@ def verify_command(build: Path, folder: Path | None) -> None:
             for backend in result.backends
         },
     )
-    console.print(f"{folder}: undamaged, and every form gives what the trained model gave.")
+    console.print(
+        f"{folder}: undamaged, and every form gives what the trained model gave.",
+        highlight=False,
+        soft_wrap=True,
+    )
 
 
 if __name__ == "__main__":

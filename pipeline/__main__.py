@@ -122,7 +122,7 @@ def _prepare(options: dict[str, Any], console: Console) -> PreparedData:
             config,
             build_root() / "data" / source.name,
             progress=progress,
-            notify=lambda notice: console.print(notice, highlight=False),
+            notify=lambda notice: console.print(notice, highlight=False, soft_wrap=True),
         )
 
 
@@ -143,7 +143,7 @@ def data(**options: Any) -> None:
     for split in ("train", "validation", "test"):
         table.add_row(split, f"{getattr(prepared, split).count:,}")
     console.print(table)
-    console.print(f"{prepared.folder}", highlight=False)
+    console.print(f"{prepared.folder}", highlight=False, soft_wrap=True)
 
 
 @cli.command()
@@ -237,7 +237,7 @@ def print_results(run: Run, prepared: PreparedData, console: Console) -> None:
             ),
         )
     console.print(table)
-    console.print(f"{run.folder}", highlight=False)
+    console.print(f"{run.folder}", highlight=False, soft_wrap=True)
 
 
 @cli.command()
@@ -280,6 +280,7 @@ def tune(algorithm: str, max_trials: int, name: str | None, **options: Any) -> N
         f"Best of {len(result.trials)} trials: validation top-1 {best.score:.4f}\n"
         f"Train it in full: python -m pipeline train --hp {result.best_path}",
         highlight=False,
+        soft_wrap=True,
     )
 
 
@@ -301,6 +302,7 @@ def baseline(num_predict: int, **options: Any) -> None:
             f"TF-IDF + linear SVM  {split:<10}  top-1 {100 * metrics['top_1']:.2f} %  "
             f"top-{num_predict} {100 * metrics[f'top_{num_predict}']:.2f} %",
             highlight=False,
+            soft_wrap=True,
         )
 
 

@@ -233,7 +233,9 @@ def _search(
     def report(trial: Trial) -> None:
         shown = "  ".join(f"{key} {value}" for key, value in sorted(trial.values.items()))
         console.print(
-            f"trial {trial.trial_id}  validation top-1 {trial.score:.4f}  {shown}", highlight=False
+            f"trial {trial.trial_id}  validation top-1 {trial.score:.4f}  {shown}",
+            highlight=False,
+            soft_wrap=True,
         )
 
     tuner = _make_tuner(

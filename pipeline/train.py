@@ -248,6 +248,7 @@ class ProgressBar(keras.callbacks.Callback):
                 f"{time.monotonic() - self._epoch_started:5.0f} s  loss {logs['loss']:.3f}  "
                 f"validation top-1 {logs['val_top_1']:.4f}  top-{k} {logs[f'val_top_{k}']:.4f}",
                 highlight=False,
+                soft_wrap=True,
             )
 
     def close(self) -> None:
@@ -321,7 +322,9 @@ def train(
             elif target.exists():
                 run = read_run(target)
                 _check_same_settings(run, data, model_config, training)
-                console.print(f"Run {name} is finished already (--force trains it again).")
+                console.print(
+                    f"Run {name} is finished already (--force trains it again).", soft_wrap=True
+                )
                 return run
             partial.mkdir(exist_ok=True)
             return _fit(data, model_config, training, partial, target, console)
