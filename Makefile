@@ -89,5 +89,5 @@ lock:  ## Resolve requirements.lock anew from pyproject.toml
 	  --python-version 3.11 --generate-hashes --no-annotate --no-emit-index-url \
 	  --custom-compile-command "make lock" --output-file requirements.lock
 
-clean:  ## Remove everything generated, but for .venv
-	rm -rf $(BUILD)
+clean:  ## Remove data, runs, searches, artifacts and reports
+	rm -rf $(addprefix $(BUILD)/,data runs tuner artifacts reports lock-tools)

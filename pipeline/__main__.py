@@ -19,7 +19,7 @@ from rich.progress import Progress
 from rich.table import Table
 
 from pipeline.config import ModelConfig, PrepareConfig, TrainConfig
-from pipeline.run_folder import Run, RunError, import_tensorflow
+from pipeline.run_folder import Run, RunError, check_run_name, import_tensorflow, read_json
 from pipeline.source import DataError
 
 if TYPE_CHECKING:
@@ -52,6 +52,7 @@ def cli() -> None:
     The embedded dataset:     python -m pipeline train
     Your own CSV:             python -m pipeline train --source news.csv.gz --text-column headline
     A CSV inside a ZIP:       ZIPFILE_NAME=news.zip FILE_NAME=news.csv python -m pipeline train
+    Another place to write:   GATETABLE_BUILD=/data/gatetable python -m pipeline train
     """  # noqa: D301  (click's \b keeps the lines apart)
     load_dotenv(Path(".env"))
 
@@ -187,28 +188,42 @@ def train(name: str | None, force: bool, hp: Path | None, **options: Any) -> Non
 
     Example: python -m pipeline train --units 256 --num-epochs 12
     """
-    import_tensorflow()
-    from pipeline.train import train as train_run
+    training_fields = {field.name for field in dataclasses.fields(TrainConfig)}
+    shape_fields = {field.name for field in dataclasses.fields(ModelConfig)}
+    shape_fields -= {"vocab_size", "num_classes"}
+    if name is not None:
+        check_run_name(name)
+    if hp is not None:
+        options.update(_read_hyperparameters(hp, known=training_fields | shape_fields))
+    training = TrainConfig(**{key: options.pop(key) for key in training_fields})
+    shape = {key: options.pop(key) for key in shape_fields}
+    # V and C come from the data; everything else is checked before any work is done.
+    ModelConfig(vocab_size=3, num_classes=2, **shape)
 
     console = Console()
     prepared = _prepare(options, console)
-    if hp is not None:
-        options.update(_read_hyperparameters(hp, known=options))
-    training_fields = {field.name for field in dataclasses.fields(TrainConfig)}
-    training = TrainConfig(
-        **{key: options.pop(key) for key in tuple(options) if key in training_fields}
-    )
-    model = ModelConfig(vocab_size=prepared.vocab_size, num_classes=len(prepared.labels), **options)
+    import_tensorflow()
+    from pipeline.train import train as train_run
+
     run = train_run(
-        prepared, model, training, build_root() / "runs", name=name, force=force, console=console
+        prepared,
+        ModelConfig(vocab_size=prepared.vocab_size, num_classes=len(prepared.labels), **shape),
+        training,
+        build_root() / "runs",
+        name=name,
+        force=force,
+        console=console,
     )
     print_results(run, prepared, console)
 
 
-def _read_hyperparameters(path: Path, *, known: dict[str, Any]) -> dict[str, Any]:
-    from pipeline.run_folder import read_json
-
-    values = read_json(path)
+def _read_hyperparameters(path: Path, *, known: set[str]) -> dict[str, Any]:
+    try:
+        values = read_json(path)
+    except RunError as err:
+        raise ValueError(
+            f"{path}: expected the best.json that `make tune` wrote, found no such JSON file."
+        ) from err
     if not isinstance(values, dict) or not set(values) <= set(known):
         raise ValueError(
             f"{path}: expected a JSON object with keys among {', '.join(sorted(known))}, "
@@ -261,14 +276,17 @@ def tune(algorithm: str, max_trials: int, name: str | None, **options: Any) -> N
 
     Example: python -m pipeline tune --algorithm bayesian --max-trials 20
     """
+    training = TrainConfig(
+        **{field: options.pop(field) for field in ("num_epochs", "batch_size", "seed")}
+    )
+    console = Console()
+    prepared = _prepare(options, console)
     import_tensorflow()
     from pipeline.search import search
 
-    console = Console()
-    prepared = _prepare(options, console)
     result = search(
         prepared,
-        TrainConfig(**options),
+        training,
         build_root() / "tuner",
         algorithm=algorithm,  # type: ignore[arg-type]  # click has checked the choice
         max_trials=max_trials,

@@ -18,7 +18,21 @@ UNK_ID = 1
 """Id of an unknown piece. A text without any piece becomes this one id, in every path."""
 
 
-def _check_range(name: str, value: float, low: float, high: float) -> None:
+def _check_flag(name: str, value: object) -> None:
+    if not isinstance(value, bool):
+        raise ValueError(f"{name}: expected true or false, found {value!r}.")
+
+
+def _check_range(name: str, value: object, low: float, high: float) -> None:
+    """Check a number; bounds that are integers ask for an integer."""
+    is_count = isinstance(low, int)
+    if (
+        isinstance(value, bool)
+        or not isinstance(value, (int, float))
+        or (is_count and not isinstance(value, int))
+    ):
+        kind = "an integer" if is_count else "a number"
+        raise ValueError(f"{name}: expected {kind} from {low} to {high}, found {value!r}.")
     if not low <= value <= high:
         raise ValueError(f"{name}: expected a value from {low} to {high}, found {value}.")
 
@@ -82,6 +96,8 @@ class ModelConfig:
         _check_range("layers", self.layers, 1, 8)
         _check_range("embedding_dropout", self.embedding_dropout, 0.0, 0.95)
         _check_range("head_dropout", self.head_dropout, 0.0, 0.95)
+        _check_flag("bidirectional", self.bidirectional)
+        _check_flag("relu", self.relu)
         if self.pooling not in get_args(Pooling):
             raise ValueError(
                 f"pooling: expected one of {', '.join(get_args(Pooling))}, found {self.pooling!r}."
@@ -154,6 +170,8 @@ class TrainConfig:
         _check_range("patience", self.patience, 1, 10_000)
         _check_range("num_predict", self.num_predict, 1, 100)
         _check_range("seed", self.seed, 0, 2**31 - 1)
+        _check_flag("deterministic", self.deterministic)
+        _check_flag("jit_compile", self.jit_compile)
 
     def to_json(self) -> dict[str, Any]:
         """Return the fields as JSON values."""

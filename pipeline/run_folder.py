@@ -112,7 +112,7 @@ def check_run_name(name: str) -> None:
     """
     if not _NAME.fullmatch(name):
         raise ValueError(
-            f"run name: expected 1 to 100 letters, digits, '.', '_' or '-', starting with a "
+            f"name: expected 1 to 100 letters, digits, '.', '_' or '-', starting with a "
             f"letter or digit, found {name!r}."
         )
 

@@ -24,7 +24,7 @@ from pipeline import dataset
 from pipeline.config import ModelConfig, TrainConfig
 from pipeline.data_folder import PreparedData
 from pipeline.model import build_model
-from pipeline.run_folder import RunError, write_json
+from pipeline.run_folder import RunError, check_run_name, write_json
 from pipeline.train import compile_model
 
 Algorithm = Literal["random", "hyperband", "bayesian"]
@@ -203,11 +203,15 @@ def search(
 
     Raises:
         RunError: Another process searches in this folder, or no trial finished.
+        ValueError: `max_trials` is below 1, or `name` is unsafe.
     """
+    if max_trials < 1:
+        raise ValueError(f"max_trials: expected at least 1, found {max_trials}.")
     key = json.dumps(
         [SEARCH_VERSION, data.fingerprint, training.to_json(), algorithm], sort_keys=True
     )
     name = name or f"{data.name[:70]}-{algorithm}-{hashlib.sha256(key.encode()).hexdigest()[:8]}"
+    check_run_name(name)
     folder = tuners / name
     folder.mkdir(parents=True, exist_ok=True)
     console = console or Console(quiet=True)

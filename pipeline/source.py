@@ -104,7 +104,7 @@ def resolve_source(
         when it is opened.
 
     Raises:
-        DataError: Only one of the two variables is set.
+        DataError: Only one of the two variables is set, or the ZIP lies outside `data/`.
     """
     if path is not None:
         return SourceConfig(path=path)
@@ -115,6 +115,11 @@ def resolve_source(
             f"ZIPFILE_NAME: expected the name of a ZIP under data/ that holds "
             f"FILE_NAME={file_name!r}, found nothing. Set both variables, or neither for the "
             "embedded dataset."
+        )
+    if Path(zipfile_name).is_absolute() or ".." in Path(zipfile_name).parts:
+        raise DataError(
+            f"ZIPFILE_NAME: expected the name of a ZIP under data/, found {zipfile_name!r}. Put "
+            "the file there, or name a CSV anywhere with --source."
         )
     if data_folder is None:
         here = Path("data")

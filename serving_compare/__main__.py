@@ -37,6 +37,7 @@ from serving_compare.report import (
     ReportError,
     build_report,
     check_report_name,
+    find_report,
     publish_report,
     write_report,
 )
@@ -61,12 +62,14 @@ BAD_INPUT_ERRORS = (
 
 
 class LockedError(OSError):
-    """Another comparison runs under the same reports folder."""
+    """The reports folder cannot be had: another comparison runs there, or it cannot be made."""
 
 
-@click.group()
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
 def main() -> None:
     """Compare the forms of an artifact, honestly: what answers the same, and how fast.
+
+    Everything lies under build/, or under GATETABLE_BUILD where that is set.
 
     \b
     Example:
@@ -111,7 +114,7 @@ def compare(
     Example:
       python -m serving_compare compare --quick --backends onnx,lookup
     """  # noqa: D301  (click wants the character \b, not the two letters)
-    build = Path(os.environ.get("GATETABLE_BUILD", "build"))
+    build = _build_root()
     reports = build / "reports"
     console = Console()
     with _exit_codes(), _lock_reports(reports):
@@ -142,10 +145,10 @@ def compare(
 
 
 @main.command()
-@click.argument("folders", type=click.Path(path_type=Path), nargs=-1, required=True)
+@click.argument("folders", type=click.Path(path_type=Path), nargs=-1)
 @click.option("--output", metavar="NAME", help="Name of the merged report, beside the first.")
 def report(folders: tuple[Path, ...], output: str | None) -> None:
-    """Write report.json and report.md anew from a report's raw results.
+    """Write report.json and report.md anew from a report's raw results; by default the newest's.
 
     With several FOLDERS their rounds are put together in a new report; they must be of the same
     artifact, machine and workload.
@@ -155,6 +158,7 @@ def report(folders: tuple[Path, ...], output: str | None) -> None:
       python -m serving_compare report build/reports/wordnet31-1-20260101T120000Z
     """  # noqa: D301  (click wants the character \b, not the two letters)
     with _exit_codes():
+        folders = folders or (find_report(_build_root() / "reports"),)
         parts = [read_results(folder / RAW_FOLDER) for folder in folders]
         if len(parts) == 1:
             results, folder = parts[0], folders[0]
@@ -168,6 +172,11 @@ def report(folders: tuple[Path, ...], output: str | None) -> None:
                 results = merge_results(parts, name=output)
                 folder = publish_report(reports, results)
         _print_report(Console(), build_report(results), folder)
+
+
+def _build_root() -> Path:
+    """Return the folder of everything generated: `GATETABLE_BUILD`, or `build`."""
+    return Path(os.environ.get("GATETABLE_BUILD") or "build")
 
 
 @contextmanager
@@ -197,7 +206,13 @@ def _lock_reports(reports: Path) -> Iterator[None]:
 
     What a killed comparison left there is removed.
     """
-    reports.mkdir(parents=True, exist_ok=True)
+    try:
+        reports.mkdir(parents=True, exist_ok=True)
+    except OSError as err:
+        raise LockedError(
+            f"{reports}: expected a folder to write reports to, found {err.strerror}. Choose "
+            "another root with GATETABLE_BUILD."
+        ) from err
     lock = FileLock(reports / LOCK_FILE)
     try:
         lock.acquire(blocking=False)

@@ -158,6 +158,20 @@ def write_report(folder: Path, report: Json) -> None:
     _write_text(folder / MARKDOWN_FILE, format_report_markdown(report))
 
 
+def find_report(reports: Path) -> Path:
+    """Return the folder of the newest report.
+
+    Raises:
+        ReportError: There is none yet.
+    """
+    try:
+        return reports / (reports / LATEST_FILE).read_text(encoding="utf-8").strip()
+    except OSError as err:
+        raise ReportError(
+            f"{reports}: expected a report, found none yet. Make one with `make compare`."
+        ) from err
+
+
 def check_report_name(reports: Path, name: str) -> None:
     """Refuse a name that is unsafe or taken.
 

@@ -204,7 +204,7 @@ def _read_header(path: Path) -> Json:
         if size > MAX_RAW_BYTES:
             raise ResultsError(f"{path}: expected at most {MAX_RAW_BYTES} bytes, found {size}.")
         header = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError as err:
+    except (FileNotFoundError, NotADirectoryError) as err:
         raise ResultsError(
             f"{path}: no such file, so {path.parent.parent} is not a report. "
             "Make one with `make compare`."

@@ -72,6 +72,7 @@ def test_defaults_are_the_classic_ones() -> None:
     [
         ((), {"ZIPFILE_NAME": "news.zip"}, "FILE_NAME"),
         ((), {"FILE_NAME": "news.csv"}, "ZIPFILE_NAME"),
+        ((), {"ZIPFILE_NAME": "../n.zip", "FILE_NAME": "a.csv"}, "a ZIP under data/, found"),
         ((), {"ZIPFILE_NAME": "no.zip", "FILE_NAME": "a.csv"}, "no.zip: .*no such file"),
         ((), {"ZIPFILE_NAME": "news.zip", "FILE_NAME": "no.csv"}, "no.csv"),
         (("--source", "no.csv"), {}, "no.csv: .*no such file"),
@@ -87,6 +88,26 @@ def test_bad_input_is_one_line_and_exit_code_2(
     assert result.output.startswith("error: ")
     assert "Traceback" not in result.output
     assert not list(Path("build").rglob("*.tfrecord"))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("--units", "0"), "units: expected a value from 1 to 4096, found 0"),
+        (("--num-epochs", "0"), "num_epochs: expected a value from 1 to 10000, found 0"),
+        (("--name", "a/b"), "name: expected 1 to 100 letters"),
+        (("--hp", "none.json"), "none.json: expected the best.json that `make tune` wrote"),
+        (("--hp", "text.json"), "units: expected an integer from 1 to 4096, found 'abc'"),
+    ],
+)
+def test_settings_are_checked_before_any_work(
+    news_zip: Path, arguments: tuple[str, ...], message: str
+) -> None:
+    Path("text.json").write_text('{"units": "abc"}')
+    result = run("train", *SMALL, *arguments, ZIPFILE_NAME="news.zip", FILE_NAME="news.csv")
+    assert result.exit_code == 2
+    assert message in result.output
+    assert not Path("build").exists()
 
 
 @pytest.mark.slow

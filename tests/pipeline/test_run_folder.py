@@ -75,7 +75,7 @@ def test_an_unknown_run_lists_the_known_ones(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", ["", "../up", ".hidden", "a/b", "x" * 101, "a b"])
 def test_a_run_name_cannot_leave_its_folder(name: str) -> None:
-    with pytest.raises(ValueError, match="run name: expected 1 to 100 letters"):
+    with pytest.raises(ValueError, match="name: expected 1 to 100 letters"):
         check_run_name(name)
 
 

@@ -57,6 +57,18 @@ def test_two_searches_do_not_share_a_folder(data: Any, tmp_path: Path) -> None:
         search(data, TRAINING, tmp_path, name="mine")
 
 
+def test_a_search_refuses_no_trials_and_names_that_leave_its_folder(
+    data: Any, tmp_path: Path
+) -> None:
+    from pipeline.search import search
+
+    with pytest.raises(ValueError, match="max_trials: expected at least 1, found 0"):
+        search(data, TRAINING, tmp_path, max_trials=0)
+    with pytest.raises(ValueError, match="name: expected 1 to 100 letters"):
+        search(data, TRAINING, tmp_path, name="../elsewhere")
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_every_point_of_the_space_is_a_model() -> None:
     import keras_tuner
 

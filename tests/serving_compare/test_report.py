@@ -13,6 +13,7 @@ from serving_compare.report import (
     ReportError,
     build_report,
     check_report_name,
+    find_report,
     format_readme_table,
     publish_report,
 )
@@ -144,3 +145,10 @@ def test_unsafe_report_names_are_refused(tmp_path: Path, name: str):
 def test_report_names_no_path_of_the_machine(make_results: MakeResults):
     text = json.dumps(build_report(replace(make_results(), name="n")))
     assert '"/' not in text
+
+
+def test_the_newest_report_is_found_by_name_of_latest(tmp_path: Path) -> None:
+    with pytest.raises(ReportError, match="expected a report, found none yet. Make one with"):
+        find_report(tmp_path)
+    (tmp_path / "latest").write_text("first\n", encoding="utf-8")
+    assert find_report(tmp_path) == tmp_path / "first"
