@@ -25,7 +25,7 @@ from pipeline.config import ModelConfig, TrainConfig
 from pipeline.data_folder import PreparedData
 from pipeline.model import build_model
 from pipeline.run_folder import RunError, check_run_name, write_json
-from pipeline.train import compile_model
+from pipeline.train import compile_model, make_evaluation, make_stream
 
 Algorithm = Literal["random", "hyperband", "bayesian"]
 OBJECTIVE = "val_top_1"
@@ -111,25 +111,11 @@ class _Classifier(keras_tuner.HyperModel):
     def fit(self, hp: keras_tuner.HyperParameters, model: keras.Model, **kwargs: Any) -> Any:
         """Fit `model` on a stream of its own."""
         data, training = self._data, self._training
-        stream = dataset.make_training_stream(
-            data.train.shards,
-            data.tokenizer_path,
-            num_rows=data.train.count,
-            max_tokens=data.max_tokens,
-            batch_size=training.batch_size,
-            seed=training.seed,
-            word_dropout=training.word_dropout,
-        )
-        validation = dataset.make_evaluation_dataset(
-            data.validation.shards,
-            data.tokenizer_path,
-            num_rows=data.validation.count,
-            max_tokens=data.max_tokens,
-        )
+        stream = make_stream(data, training)
         return model.fit(
             stream.dataset,
             steps_per_epoch=stream.steps_per_epoch,
-            validation_data=validation,
+            validation_data=make_evaluation(data, data.validation, training),
             shuffle=False,
             **kwargs,
         )

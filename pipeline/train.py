@@ -30,7 +30,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from pipeline import dataset
 from pipeline.config import ModelConfig, TrainConfig
-from pipeline.data_folder import PreparedData
+from pipeline.data_folder import PreparedData, Split
 from pipeline.model import build_model
 from pipeline.run_folder import (
     Run,
@@ -346,6 +346,38 @@ def _check_same_settings(
         )
 
 
+def make_stream(
+    data: PreparedData, training: TrainConfig, *, start_epoch: int = 0
+) -> dataset.TrainingStream:
+    """Make the training stream that the settings describe, from `start_epoch` on."""
+    return dataset.make_training_stream(
+        data.train.shards,
+        data.tokenizer_path,
+        num_rows=data.train.count,
+        max_tokens=data.max_tokens,
+        batch_size=training.batch_size,
+        seed=training.seed,
+        start_epoch=start_epoch,
+        word_dropout=training.word_dropout,
+        widths=_choose_widths(training),
+    )
+
+
+def make_evaluation(data: PreparedData, split: Split, training: TrainConfig) -> tf.data.Dataset:
+    """Make one pass over a split of `data`, padded as the training is."""
+    return dataset.make_evaluation_dataset(
+        split.shards,
+        data.tokenizer_path,
+        num_rows=split.count,
+        max_tokens=data.max_tokens,
+        widths=_choose_widths(training),
+    )
+
+
+def _choose_widths(training: TrainConfig) -> tuple[int, ...] | None:
+    return dataset.WIDTHS if training.jit_compile else None
+
+
 def share_threads(directions: int) -> None:
     """Give each reading direction its share of the cores, as long as TensorFlow has not started.
 
@@ -370,7 +402,6 @@ def _fit(
     keras.utils.set_random_seed(training.seed)
     if training.deterministic:
         tf.config.experimental.enable_op_determinism()
-    widths = dataset.WIDTHS if training.jit_compile else None
     steps = dataset.count_steps(data.train.count, training.batch_size)
     model = build_model(model_config)
     compile_model(
@@ -384,26 +415,9 @@ def _fit(
     if checkpoint.epochs_done:
         console.print(f"Resuming after epoch {checkpoint.epochs_done} of {training.num_epochs}.")
 
-    stream = dataset.make_training_stream(
-        data.train.shards,
-        data.tokenizer_path,
-        num_rows=data.train.count,
-        max_tokens=data.max_tokens,
-        batch_size=training.batch_size,
-        seed=training.seed,
-        start_epoch=checkpoint.epochs_done,
-        word_dropout=training.word_dropout,
-        widths=widths,
-    )
+    stream = make_stream(data, training, start_epoch=checkpoint.epochs_done)
     validation, test = (
-        dataset.make_evaluation_dataset(
-            split.shards,
-            data.tokenizer_path,
-            num_rows=split.count,
-            max_tokens=data.max_tokens,
-            widths=widths,
-        )
-        for split in (data.validation, data.test)
+        make_evaluation(data, split, training) for split in (data.validation, data.test)
     )
     bar = ProgressBar(console, num_epochs=training.num_epochs, steps=steps, k=training.num_predict)
     tensorboard = keras.callbacks.TensorBoard(partial / "logs", write_graph=False)
