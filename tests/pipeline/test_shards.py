@@ -30,7 +30,7 @@ def test_flipped_bit_is_found(tmp_path: Path, position: int) -> None:
     content = bytearray((tmp_path / "a").read_bytes())
     content[position] ^= 4
     (tmp_path / "a").write_bytes(content)
-    with pytest.raises(DataError, match=r"found damage at record \d .DataLossError."):
+    with pytest.raises(DataError, match=r"found damage at or behind record \d .DataLossError."):
         read_shard(tmp_path / "a")
 
 
@@ -42,7 +42,7 @@ def test_truncated_shard_is_found(tmp_path: Path) -> None:
 
 
 def test_missing_shard_is_explained(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=r"found damage at record 0 .NotFoundError."):
+    with pytest.raises(DataError, match=r"found damage at or behind record 0 .NotFoundError."):
         read_shard(tmp_path / "none")
 
 
@@ -51,5 +51,5 @@ def test_a_record_of_another_kind_is_refused(tmp_path: Path) -> None:
 
     with tf.io.TFRecordWriter(str(tmp_path / "a")) as writer:
         writer.write(tf.train.Example().SerializeToString())
-    with pytest.raises(DataError, match=r"found damage at record 0 .IndexError."):
+    with pytest.raises(DataError, match=r"found damage at or behind record 0 .IndexError."):
         read_shard(tmp_path / "a")
