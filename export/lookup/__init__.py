@@ -11,6 +11,7 @@ itself by relative imports, so it works under any name wherever it is copied: it
 every artifact as `lookup/runtime/`. The folder's format is in `docs/artifact_format.md`.
 """
 
+from .config import ArraySpec, LookupConfig, array_specs
 from .errors import (
     ArrayHeaderError,
     ArrayShapeError,
@@ -24,20 +25,23 @@ from .errors import (
     ManifestError,
     MissingFileError,
     NonFiniteError,
+    QuantisationError,
     TokenizerError,
     UnexpectedFileError,
     UnsafeFileError,
     UnsupportedVersionError,
+    WordTableError,
 )
 from .format import LookupFiles, read_lookup, write_lookup
 from .golden import Probe, format_golden
-from .manifest import LookupConfig, array_shapes
 from .model import LookupModel, load_lookup
 from .stream import Stream
+from .word_arrays import WordArrays
 
 __all__ = [
     "ArrayHeaderError",
     "ArrayShapeError",
+    "ArraySpec",
     "ArrayTypeError",
     "ArtifactError",
     "ChecksumError",
@@ -52,12 +56,15 @@ __all__ = [
     "MissingFileError",
     "NonFiniteError",
     "Probe",
+    "QuantisationError",
     "Stream",
     "TokenizerError",
     "UnexpectedFileError",
     "UnsafeFileError",
     "UnsupportedVersionError",
-    "array_shapes",
+    "WordArrays",
+    "WordTableError",
+    "array_specs",
     "format_golden",
     "load_lookup",
     "read_lookup",

@@ -9,15 +9,19 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Mapping
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from .config import ArraySpec
 from .errors import REMEDY, ArrayHeaderError, ArrayShapeError, ArrayTypeError, FileSizeError
 
 Float32Array = NDArray[np.float32]
+LookupArrays = Mapping[str, NDArray[Any]]
+"""Manifest name to array, of the shapes and types that `array_specs` gives."""
 
 MAX_HEADER_BYTES = 1024
 """NumPy writes 128 bytes for every shape of ours; a longer header is not ours."""
@@ -43,11 +47,14 @@ def make_aligned(shape: tuple[int, ...]) -> Float32Array:
     return memory[start : start + size].view(np.float32).reshape(shape)
 
 
-def write_array(path: Path, array: Float32Array) -> None:
-    """Write `array` as little-endian float32 in C order; inverse of `map_array`."""
+def write_array(path: Path, array: NDArray[Any]) -> None:
+    """Write `array` in its own type, little-endian and in C order; inverse of `map_array`."""
     with path.open("wb") as file:
         np.lib.format.write_array(
-            file, np.ascontiguousarray(array, dtype="<f4"), version=(1, 0), allow_pickle=False
+            file,
+            np.ascontiguousarray(array, dtype=array.dtype.newbyteorder("<")),
+            version=(1, 0),
+            allow_pickle=False,
         )
 
 
@@ -80,13 +87,13 @@ def _read_header(file: IO[bytes], place: str) -> tuple[str, bool, tuple[int, ...
     return dtype, order == "True", tuple(int(size) for size in re.findall(r"\d+", sizes))
 
 
-def map_array(file: IO[bytes], size: int, shape: tuple[int, ...], place: str) -> Float32Array:
+def map_array(file: IO[bytes], size: int, spec: ArraySpec, place: str) -> NDArray[Any]:
     """Map the array of an open `.npy` read-only after checking its header.
 
     Args:
         file: The file, open for reading at its start.
         size: Its length in bytes.
-        shape: Shape that the manifest's axes call for.
+        spec: Shape and type that the manifest's axes and options call for.
         place: Its path, for messages.
 
     Returns:
@@ -95,25 +102,29 @@ def map_array(file: IO[bytes], size: int, shape: tuple[int, ...], place: str) ->
 
     Raises:
         ArrayHeaderError: The header is not one NumPy writes for such an array.
-        ArrayTypeError: Not little-endian float32, or Fortran order.
+        ArrayTypeError: Another type, or Fortran order.
         ArrayShapeError: Another shape.
         FileSizeError: Data cut off, or followed by something.
     """
     dtype, is_fortran, found = _read_header(file, place)
-    if dtype != "<f4" or is_fortran:
+    if dtype != spec.dtype or is_fortran:
         order = "Fortran" if is_fortran else "C"
         raise ArrayTypeError(
-            f"{place}: expected little-endian float32 ('<f4') in C order, found {dtype!r} in "
-            f"{order} order. {REMEDY}"
+            f"{place}: expected dtype {spec.dtype!r} in C order, found {dtype!r} in {order} "
+            f"order. {REMEDY}"
         )
-    if found != shape:
+    if found != spec.shape:
         raise ArrayShapeError(
-            f"{place}: expected shape {shape} from manifest.json, found {found}. {REMEDY}"
+            f"{place}: expected shape {spec.shape} from manifest.json, found {found}. {REMEDY}"
         )
     offset = file.tell()
-    expected = offset + 4 * math.prod(shape)
+    expected = offset + spec.size
     if size != expected:
         raise FileSizeError(
-            f"{place}: expected {expected} bytes for shape {shape}, found {size}. {REMEDY}"
+            f"{place}: expected {expected} bytes for shape {spec.shape}, found {size}. {REMEDY}"
         )
-    return np.asarray(np.memmap(file, dtype=np.dtype("<f4"), mode="r", offset=offset, shape=shape))
+    if not spec.size:
+        return np.empty(spec.shape, spec.dtype)  # no system maps nothing
+    return np.asarray(
+        np.memmap(file, dtype=np.dtype(spec.dtype), mode="r", offset=offset, shape=spec.shape)
+    )

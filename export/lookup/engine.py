@@ -9,8 +9,8 @@ from collections.abc import Callable, Mapping
 from typing import Protocol
 
 from .arrays import Float32Array
+from .config import LookupConfig
 from .gru import Int32Array
-from .manifest import LookupConfig
 from .numpy_engine import NumpyEngine
 
 

@@ -48,7 +48,7 @@ class ArrayHeaderError(ArtifactError):
 
 
 class ArrayTypeError(ArtifactError):
-    """An array is not little-endian float32 in C order."""
+    """An array is not of the type that the manifest's options give, or not in C order."""
 
 
 class ArrayShapeError(ArtifactError):
@@ -61,6 +61,14 @@ class ChecksumError(ArtifactError):
 
 class NonFiniteError(ArtifactError):
     """An array holds NaN or an infinity."""
+
+
+class QuantisationError(ArtifactError):
+    """A compressed array breaks a bound that arithmetic on it rests on: a scale, a column sum."""
+
+
+class WordTableError(ArtifactError):
+    """The word table cannot be searched: ends, ids, order or bytes are not as documented."""
 
 
 class LabelsError(ArtifactError):

@@ -17,10 +17,20 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
-from .arrays import MAX_HEADER_BYTES, Float32Array, map_array, write_array
+from .arrays import MAX_HEADER_BYTES, LookupArrays, map_array, write_array
+from .config import (
+    ArraySpec,
+    LookupConfig,
+    array_file,
+    array_specs,
+    check_max_tokens,
+    word_specs,
+)
 from .errors import (
     REMEDY,
     ChecksumError,
@@ -29,8 +39,10 @@ from .errors import (
     LabelsError,
     MissingFileError,
     NonFiniteError,
+    QuantisationError,
     UnexpectedFileError,
     UnsafeFileError,
+    WordTableError,
 )
 from .golden import Probe, check_probe, format_golden, parse_golden
 from .manifest import (
@@ -41,16 +53,16 @@ from .manifest import (
     RUNTIME_FOLDER,
     SIDE_FILE_CAPS,
     TOKENIZER_FILE,
+    TOLERANCE,
     FileRecord,
-    LookupConfig,
     LookupManifest,
-    array_file,
-    array_shapes,
-    check_max_tokens,
+    check_tolerance,
     format_manifest,
     parse_json,
     parse_manifest,
 )
+from .values import check_kernel_integers, check_scale, is_finite
+from .word_arrays import WordArrays, check_word_bounds, check_word_content
 
 _ARRAY_CAP = MAX_HEADER_BYTES + 4 * 1_000_000 * 3 * 4096
 """Bytes of the largest array the axis limits allow; a bound on disk, not on memory."""
@@ -64,30 +76,36 @@ class LookupFiles:
         folder: Where it lies.
         config: Shape of the model.
         max_tokens: Texts are cut to so many ids.
-        arrays: Manifest name to float32 array; names and shapes as `array_shapes` gives them.
+        arrays: Manifest name to array; names, shapes and types as `array_specs` gives them.
         labels: Label names in id order, C of them, distinct.
         tokenizer: Bytes of the SentencePiece model.
         golden: Probes, at least one.
+        tolerance: Largest difference of a probability when the golden probes are replayed.
+        words: The word table, or None.
     """
 
     folder: Path
     config: LookupConfig
     max_tokens: int
-    arrays: Mapping[str, Float32Array]
+    arrays: LookupArrays
     labels: tuple[str, ...]
     tokenizer: bytes
     golden: tuple[Probe, ...]
+    tolerance: float = TOLERANCE
+    words: WordArrays | None = None
 
 
 def write_lookup(
     folder: Path,
     *,
     config: LookupConfig,
-    arrays: Mapping[str, Float32Array],
+    arrays: LookupArrays,
     labels: Sequence[str],
     tokenizer: bytes,
     golden: Sequence[Probe],
     max_tokens: int,
+    tolerance: float = TOLERANCE,
+    words: WordArrays | None = None,
 ) -> None:
     """Write a lookup folder, `runtime/` included, in one rename. The same content, the same bytes.
 
@@ -100,6 +118,8 @@ def write_lookup(
         tokenizer: See `LookupFiles`.
         golden: See `LookupFiles`.
         max_tokens: See `LookupFiles`.
+        tolerance: See `LookupFiles`; 1e-5 unless `config` compresses something.
+        words: See `LookupFiles`.
 
     Raises:
         FileExistsError: `folder` exists.
@@ -108,7 +128,12 @@ def write_lookup(
     if folder.exists():
         raise FileExistsError(f"{folder}: expected a new folder, found an existing one.")
     check_max_tokens(max_tokens)
+    check_tolerance(tolerance, config)
     _check_arrays(arrays, config)
+    if words is not None:
+        _check_types(vars(words), word_specs(words.sizes))
+        check_word_bounds(words, config.vocab_size)
+        check_word_content(words)
     _check_labels(list(labels), config)
     if not golden:
         raise ValueError("golden: expected at least one probe, found none.")
@@ -132,40 +157,65 @@ def write_lookup(
     partial.mkdir(parents=True)
     for name, data in side_files.items():
         (partial / name).write_bytes(data)
-    for name in array_shapes(config):
-        write_array(partial / array_file(name), arrays[name])
+    for name, array in {**arrays, **(vars(words) if words else {})}.items():
+        write_array(partial / array_file(name), array)
     files = {}
     for path in sorted(partial.iterdir()):
         with path.open("rb") as file:
             digest = hashlib.file_digest(file, "sha256").hexdigest()
         files[path.name] = FileRecord(size=path.stat().st_size, sha256=digest)
-    manifest = LookupManifest(config=config, max_tokens=max_tokens, files=files)
+    manifest = LookupManifest(
+        config=config,
+        max_tokens=max_tokens,
+        files=files,
+        tolerance=tolerance,
+        word_table=words.sizes if words else None,
+    )
     (partial / MANIFEST_FILE).write_bytes(format_manifest(manifest).encode())
     _copy_runtime(partial / RUNTIME_FOLDER)
     partial.rename(folder)
 
 
-def _check_arrays(arrays: Mapping[str, Float32Array], config: LookupConfig) -> None:
-    shapes = array_shapes(config)
-    if arrays.keys() != shapes.keys():
+def _check_types(arrays: LookupArrays, specs: Mapping[str, ArraySpec]) -> None:
+    """Check names, shapes and types of arrays about to be written."""
+    if arrays.keys() != specs.keys():
         raise ValueError(
-            f"arrays: expected {', '.join(shapes)}; missing "
-            f"{', '.join(sorted(shapes.keys() - arrays.keys())) or 'none'}, unknown "
-            f"{', '.join(sorted(arrays.keys() - shapes.keys())) or 'none'}."
+            f"arrays: expected {', '.join(specs)}; missing "
+            f"{', '.join(sorted(specs.keys() - arrays.keys())) or 'none'}, unknown "
+            f"{', '.join(sorted(arrays.keys() - specs.keys())) or 'none'}."
         )
-    for name, shape in shapes.items():
-        array = arrays[name]
-        if array.dtype != np.float32 or array.shape != shape:
+    for name, spec in specs.items():
+        array, dtype = arrays[name], np.dtype(spec.dtype)
+        if array.dtype != dtype or array.shape != spec.shape:
             raise ValueError(
-                f"arrays[{name!r}]: expected float32 {shape}, found {array.dtype} {array.shape}."
+                f"arrays[{name!r}]: expected {dtype} {spec.shape}, found {array.dtype} "
+                f"{array.shape}."
             )
-        if not _is_finite(array):
+
+
+def _check_arrays(arrays: LookupArrays, config: LookupConfig) -> None:
+    """Check the weights about to be written."""
+    _check_types(arrays, array_specs(config))
+    for name, array in arrays.items():
+        if not is_finite(array):
             raise ValueError(f"arrays[{name!r}]: expected finite values, found NaN or infinity.")
         if name.startswith("gate_table") and not np.array_equal(array[0], array[1]):
             raise ValueError(
                 f"arrays[{name!r}]: expected row 0 (padding) equal to row 1 (unknown), found "
                 "them to differ. Copy embedding row 1 over row 0 before folding."
             )
+        try:
+            _check_quantised(name, array)
+        except ValueError as err:
+            raise ValueError(f"arrays[{name!r}]: {err}") from err
+
+
+def _check_quantised(name: str, array: NDArray[Any]) -> None:
+    """Check what only compressed arrays must satisfy."""
+    if "_scale" in name:
+        check_scale(array)
+    elif "recurrent_kernel" in name and array.dtype.kind == "i":
+        check_kernel_integers(array)
 
 
 def _check_labels(labels: object, config: LookupConfig) -> tuple[str, ...]:
@@ -179,17 +229,14 @@ def _check_labels(labels: object, config: LookupConfig) -> tuple[str, ...]:
     return tuple(labels)
 
 
-def _is_finite(array: Float32Array) -> bool:
-    # The extremes carry NaN and infinities along, without a boolean array as large as the table.
-    return bool(np.isfinite(array.max()) and np.isfinite(array.min()))
-
-
 def _copy_runtime(target: Path) -> None:
     """Copy this package's own source files: what loads the folder travels in it."""
     package = Path(__file__).parent
-    target.mkdir()
-    for source in sorted(package.glob("*.py")):
-        (target / source.name).write_bytes(source.read_bytes())
+    for pattern in ("*.py", "kernel/*.py", "kernel/*.c", "kernel/*.h"):
+        for source in sorted(package.glob(pattern)):
+            copy = target / source.relative_to(package)
+            copy.parent.mkdir(parents=True, exist_ok=True)
+            copy.write_bytes(source.read_bytes())
 
 
 def read_lookup(folder: Path, *, check_hashes: bool = True) -> LookupFiles:
@@ -198,8 +245,9 @@ def read_lookup(folder: Path, *, check_hashes: bool = True) -> LookupFiles:
     Args:
         folder: A folder that `write_lookup` wrote.
         check_hashes: Read every byte once to compare checksums and to look for NaN in the gate
-            tables. False leaves the tables unread, for the quickest start from storage that is
-            trusted; everything else is checked all the same.
+            tables and for words out of place. False leaves the tables unread, for the quickest
+            start from storage that is trusted; everything that memory safety rests on is checked
+            all the same.
 
     Returns:
         The content.
@@ -213,11 +261,19 @@ def read_lookup(folder: Path, *, check_hashes: bool = True) -> LookupFiles:
     _check_names(folder, sizes, manifest)
 
     config = manifest.config
-    arrays: dict[str, Float32Array] = {}
-    for name, shape in array_shapes(config).items():
-        path = folder / array_file(name)
-        with path.open("rb") as file:
-            arrays[name] = map_array(file, sizes[path.name], shape, str(path))
+
+    def map_all(specs: Mapping[str, ArraySpec]) -> dict[str, NDArray[Any]]:
+        arrays = {}
+        for name, spec in specs.items():
+            path = folder / array_file(name)
+            with path.open("rb") as file:
+                arrays[name] = map_array(file, sizes[path.name], spec, str(path))
+        return arrays
+
+    arrays = map_all(array_specs(config))
+    words = None
+    if manifest.word_table is not None:
+        words = WordArrays(**map_all(word_specs(manifest.word_table)))
     side_files = {}
     for file_name in SIDE_FILE_CAPS:
         with (folder / file_name).open("rb") as file:
@@ -225,12 +281,14 @@ def read_lookup(folder: Path, *, check_hashes: bool = True) -> LookupFiles:
     if check_hashes:
         for file_name, record in sorted(manifest.files.items()):
             _check_hash(folder / file_name, side_files.get(file_name), record.sha256)
-    for name, array in arrays.items():
-        if (check_hashes or not name.startswith("gate_table")) and not _is_finite(array):
-            raise NonFiniteError(
-                f"{folder / array_file(name)}: expected finite weights, found NaN or infinity. "
-                "Train and export again."
-            )
+    _check_values(folder, arrays, read_tables=check_hashes)
+    if words is not None:
+        try:
+            check_word_bounds(words, config.vocab_size)
+            if check_hashes:
+                check_word_content(words)
+        except ValueError as err:
+            raise WordTableError(f"{folder}: {err} {REMEDY}") from err
     labels_path = folder / LABELS_FILE
     try:
         labels = _check_labels(parse_json(side_files[LABELS_FILE]), config)
@@ -244,7 +302,24 @@ def read_lookup(folder: Path, *, check_hashes: bool = True) -> LookupFiles:
         labels=labels,
         tokenizer=side_files[TOKENIZER_FILE],
         golden=parse_golden(side_files[GOLDEN_FILE], config, str(folder / GOLDEN_FILE)),
+        tolerance=manifest.tolerance,
+        words=words,
     )
+
+
+def _check_values(folder: Path, arrays: LookupArrays, *, read_tables: bool) -> None:
+    """Check the numbers in the arrays; in the gate tables only where they are read anyway."""
+    for name, array in arrays.items():
+        path = folder / array_file(name)
+        is_table = name.startswith("gate_table") and array.ndim == 2
+        if (read_tables or not is_table) and not is_finite(array):
+            raise NonFiniteError(
+                f"{path}: expected finite weights, found NaN or infinity. Train and export again."
+            )
+        try:
+            _check_quantised(name, array)
+        except ValueError as err:
+            raise QuantisationError(f"{path}: {err} {REMEDY}") from err
 
 
 def _scan(folder: Path) -> dict[str, int]:

@@ -12,11 +12,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from .config import LookupConfig
 from .errors import REMEDY, GoldenError
-from .manifest import LookupConfig, parse_json
-
-TOLERANCE = 1e-5
-"""Largest accepted difference of a probability: the bound the export itself keeps."""
+from .manifest import TOLERANCE, parse_json
 
 
 @dataclass(frozen=True)

@@ -29,7 +29,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .arrays import Float32Array, make_aligned
-from .manifest import LookupConfig, Pooling
+from .config import LookupConfig, Pooling
 
 Int32Array = NDArray[np.int32]
 IndexArray = NDArray[np.intp]

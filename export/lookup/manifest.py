@@ -1,27 +1,37 @@
 """The lookup folder's `manifest.json`: what a model looks like and which files hold it.
 
-`format_manifest` and `parse_manifest` are inverses. The parser trusts nothing: duplicate keys,
-unknown keys, booleans in the place of integers and values out of range are refused, and the
-names and shapes of the files follow from the axes alone, never from the manifest's own list.
+`format_manifest` writes the newest version, `parse_manifest` reads every version and is its
+inverse. The parser trusts nothing: duplicate keys, unknown keys, booleans in the place of
+integers and values out of range are refused, and the names, shapes and types of the files follow
+from the axes and options alone, never from the manifest's own list.
 The format is described in `docs/artifact_format.md`.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import json
-import math
 import re
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal, get_args
+from typing import Any
 
+from .arrays import MAX_HEADER_BYTES
+from .config import (
+    ArraySpec,
+    LookupConfig,
+    WordTableSizes,
+    array_file,
+    array_specs,
+    check_int,
+    check_max_tokens,
+    word_specs,
+)
 from .errors import ManifestError, UnexpectedFileError, UnsupportedVersionError
 
-Pooling = Literal["last", "max", "mean"]
-
 FORMAT = "gatetable-lookup"
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 """Raised with every change of the folder's layout; history in `docs/artifact_format.md`."""
 
 MANIFEST_FILE = "manifest.json"
@@ -32,74 +42,28 @@ RUNTIME_FOLDER = "runtime"
 
 UNK_ID = 1
 """Id of an unknown piece. A text without any piece is this one id."""
+TOLERANCE = 1e-5
+"""Largest accepted difference of a probability of exact arrays: the bound the export keeps."""
 
 MAX_MANIFEST_BYTES = 2**20
-MAX_TOKENS_LIMIT = 65_536
 SIDE_FILE_CAPS = {LABELS_FILE: 2**26, TOKENIZER_FILE: 2**26, GOLDEN_FILE: 2**29}
 """Bytes each side file may have: far above real ones (kilobytes), far below a machine's memory."""
 
-_LIMITS = {
-    "vocab_size": (2, 1_000_000),  # rows 0 and 1, padding and unknown, always exist
-    "embed_dim": (1, 4096),
-    "units": (1, 4096),
-    "num_classes": (2, 100_000),
-    "layers": (1, 8),
-}
 _AXES = {"V": "vocab_size", "E": "embed_dim", "H": "units", "C": "num_classes"}
-_KEYS = {
-    "format",
-    "format_version",
-    "axes",
-    "layers",
-    "bidirectional",
-    "pooling",
-    "relu",
-    "max_tokens",
-    "files",
+_OPTIONS = {
+    1: ("layers", "bidirectional", "pooling", "relu"),
+    2: ("layers", "bidirectional", "pooling", "relu", "table_dtype", "recurrent_dtype"),
 }
+"""Format version to the keys that are fields of `LookupConfig` by the same name."""
+_KEYS = {
+    1: {"format", "format_version", "axes", "max_tokens", "files", *_OPTIONS[1]},
+    2: {
+        *("format", "format_version", "axes", "max_tokens", "files"),
+        *("tolerance", "word_table", *_OPTIONS[2]),
+    },
+}
+_WORD_TABLE_KEYS = {field.name for field in dataclasses.fields(WordTableSizes)}
 _SHA256 = re.compile(r"[0-9a-f]{64}")
-
-
-@dataclass(frozen=True, kw_only=True)
-class LookupConfig:
-    """Shape of the model that a lookup folder holds; its field names are the pipeline's.
-
-    Attributes:
-        vocab_size: V, rows of the gate table.
-        embed_dim: E of the trained model. Nothing here depends on it; it is told to readers.
-        units: H, state size of each direction.
-        num_classes: C.
-        layers: Number of (Bi)GRU layers.
-        bidirectional: Whether each layer also reads from right to left.
-        pooling: `last` state, or `max` or `mean` over the outputs at the row's own positions.
-        relu: Whether a ReLU stands between pooling and head.
-    """
-
-    vocab_size: int
-    embed_dim: int
-    units: int
-    num_classes: int
-    layers: int = 1
-    bidirectional: bool = True
-    pooling: Pooling = "max"
-    relu: bool = True
-
-    def __post_init__(self) -> None:
-        for name, (low, high) in _LIMITS.items():
-            _check_int(name, getattr(self, name), low, high)
-        for name in ("bidirectional", "relu"):
-            value = getattr(self, name)
-            if not isinstance(value, bool):
-                raise ValueError(f"{name}: expected true or false, found {value!r}.")
-        if self.pooling not in get_args(Pooling):
-            raise ValueError(
-                f"pooling: expected one of {', '.join(get_args(Pooling))}, found {self.pooling!r}."
-            )
-
-    @property
-    def pooled_dim(self) -> int:
-        """Width of a layer's output: directions x H."""
-        return self.units * (2 if self.bidirectional else 1)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -118,85 +82,55 @@ class LookupManifest:
         config: Shape of the model.
         max_tokens: Texts are cut to so many ids.
         files: File name to record, for every file but the manifest and the runtime.
+        tolerance: Largest difference of a probability when the golden probes are replayed.
+        word_table: Sizes of the word table, None where the folder has none.
     """
 
     config: LookupConfig
     max_tokens: int
     files: Mapping[str, FileRecord]
+    tolerance: float = TOLERANCE
+    word_table: WordTableSizes | None = None
 
 
-def _check_int(name: str, value: object, low: int, high: int) -> int:
-    # bool is an int in Python, and JSON's `true` must not pass for 1.
-    if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
-        raise ValueError(f"{name}: expected an integer from {low} to {high}, found {value!r}.")
-    return value
-
-
-def check_max_tokens(value: object) -> int:
-    """Return `value` if it is a usable bound on the ids of a text.
+def check_tolerance(value: object, config: LookupConfig) -> float:
+    """Return `value` if it is a usable bound for the replay of the golden probes.
 
     Raises:
-        ValueError: It is not an integer from 1 to 65536.
+        ValueError: It is not 1e-5 for exact arrays, or not a number from 1e-5 to 1 for others.
     """
-    return _check_int("max_tokens", value, 1, MAX_TOKENS_LIMIT)
+    high = TOLERANCE if config.is_exact else 1.0
+    if isinstance(value, bool) or not isinstance(value, float | int):
+        raise ValueError(f"tolerance: expected a number, found {value!r}.")
+    if not TOLERANCE <= value <= high:
+        expected = f"{TOLERANCE} for exact arrays" if config.is_exact else f"{TOLERANCE} to 1"
+        raise ValueError(f"tolerance: expected {expected}, found {value!r}.")
+    return float(value)
 
 
-def array_shapes(config: LookupConfig) -> dict[str, tuple[int, ...]]:
-    """Return every array's shape by its manifest name, in a fixed order.
-
-    Args:
-        config: Shape of the model.
-
-    Returns:
-        `gate_table` (V, 3H), `recurrent_kernel` (H, 3H), `candidate_bias` (H,), then per further
-        layer `layer_<k>_kernel` (directions*H, 3H), `layer_<k>_bias` (3H,) and its own recurrent
-        kernel and candidate bias; the same again with the suffix `_backward` where the model is
-        bidirectional; last `head_kernel` (directions*H, C) and `head_bias` (C,).
-    """
-    units, pooled = config.units, config.pooled_dim
-    shapes: dict[str, tuple[int, ...]] = {}
-    for suffix in ("", "_backward") if config.bidirectional else ("",):
-        shapes[f"gate_table{suffix}"] = (config.vocab_size, 3 * units)
-        shapes[f"recurrent_kernel{suffix}"] = (units, 3 * units)
-        shapes[f"candidate_bias{suffix}"] = (units,)
-        for layer in range(1, config.layers):
-            shapes[f"layer_{layer}_kernel{suffix}"] = (pooled, 3 * units)
-            shapes[f"layer_{layer}_bias{suffix}"] = (3 * units,)
-            shapes[f"layer_{layer}_recurrent_kernel{suffix}"] = (units, 3 * units)
-            shapes[f"layer_{layer}_candidate_bias{suffix}"] = (units,)
-    shapes["head_kernel"] = (pooled, config.num_classes)
-    shapes["head_bias"] = (config.num_classes,)
-    return shapes
-
-
-def array_file(name: str) -> str:
-    """Return the file name of the array `name`."""
-    return f"{name}.npy"
-
-
-def file_names(config: LookupConfig) -> set[str]:
-    """Return the names that the manifest of such a model lists: arrays and side files."""
-    return {array_file(name) for name in array_shapes(config)} | set(SIDE_FILE_CAPS)
+def file_specs(config: LookupConfig, word_table: WordTableSizes | None) -> dict[str, ArraySpec]:
+    """Return shape and type of every array by its file name."""
+    specs = array_specs(config) | (word_specs(word_table) if word_table else {})
+    return {array_file(name): spec for name, spec in specs.items()}
 
 
 def format_manifest(manifest: LookupManifest) -> str:
-    """Return the manifest as JSON text; inverse of `parse_manifest`."""
+    """Return the manifest as JSON text of the newest version; inverse of `parse_manifest`."""
     config = manifest.config
-    shapes = {array_file(name): shape for name, shape in array_shapes(config).items()}
+    specs = file_specs(config, manifest.word_table)
     files: dict[str, dict[str, Any]] = {}
     for name, record in manifest.files.items():
         files[name] = {"bytes": record.size, "sha256": record.sha256}
-        if name in shapes:
-            files[name] |= {"dtype": "<f4", "shape": list(shapes[name])}
+        if name in specs:
+            files[name] |= {"dtype": specs[name].dtype, "shape": list(specs[name].shape)}
     fields = {
         "format": FORMAT,
         "format_version": FORMAT_VERSION,
         "axes": {axis: getattr(config, field) for axis, field in _AXES.items()},
-        "layers": config.layers,
-        "bidirectional": config.bidirectional,
-        "pooling": config.pooling,
-        "relu": config.relu,
+        **{name: getattr(config, name) for name in _OPTIONS[FORMAT_VERSION]},
         "max_tokens": manifest.max_tokens,
+        "tolerance": manifest.tolerance,
+        "word_table": manifest.word_table and dataclasses.asdict(manifest.word_table),
         "files": files,
     }
     return json.dumps(fields, indent=2, sort_keys=True) + "\n"
@@ -256,20 +190,25 @@ def parse_manifest(data: bytes, place: str) -> LookupManifest:
             f"{found!r}. Give the path of an artifact's lookup/ folder."
         )
     version = fields.get("format_version")
-    if isinstance(version, bool) or not isinstance(version, int) or version != FORMAT_VERSION:
+    if isinstance(version, bool) or not isinstance(version, int) or version not in _KEYS:
         raise UnsupportedVersionError(
-            f"{place}: expected format_version {FORMAT_VERSION}, found {version!r}. Use the "
+            f"{place}: expected format_version 1 to {FORMAT_VERSION}, found {version!r}. Use the "
             f"{RUNTIME_FOLDER}/ that lies in the artifact itself, or upgrade gatetable."
         )
     try:
-        _check_keys("the manifest", fields, _KEYS)
+        _check_keys("the manifest", fields, _KEYS[version])
         _check_keys("axes", fields["axes"], set(_AXES))
         config = LookupConfig(
             **{field: fields["axes"][axis] for axis, field in _AXES.items()},
-            **{name: fields[name] for name in ("layers", "bidirectional", "pooling", "relu")},
+            **{name: fields[name] for name in _OPTIONS[version]},
         )
         max_tokens = check_max_tokens(fields["max_tokens"])
-        _check_files(fields["files"], config, place)
+        # What version 1 lacks, it has by default: every array exact, no word table.
+        tolerance = check_tolerance(fields.get("tolerance", TOLERANCE), config)
+        word_table = None
+        if (sizes := fields.get("word_table")) is not None:
+            word_table = WordTableSizes(**_check_keys("word_table", sizes, _WORD_TABLE_KEYS))
+        _check_files(fields["files"], file_specs(config, word_table), version, place)
     except ValueError as err:
         raise ManifestError(f"{place}: {err}") from err
     return LookupManifest(
@@ -279,6 +218,8 @@ def parse_manifest(data: bytes, place: str) -> LookupManifest:
             name: FileRecord(size=record["bytes"], sha256=record["sha256"])
             for name, record in fields["files"].items()
         },
+        tolerance=tolerance,
+        word_table=word_table,
     )
 
 
@@ -294,28 +235,28 @@ def _check_keys(subject: str, value: object, expected: set[str]) -> dict[str, An
     return value
 
 
-def _check_files(files: object, config: LookupConfig, place: str) -> None:
+def _check_files(files: object, specs: Mapping[str, ArraySpec], version: int, place: str) -> None:
     """Check that `files` lists exactly the format's names, with a plausible record each."""
-    expected = file_names(config)
+    expected = specs.keys() | SIDE_FILE_CAPS.keys()
     if isinstance(files, dict) and (extra := sorted(files.keys() - expected)):
         raise UnexpectedFileError(
-            f"{place}: expected only files that version {FORMAT_VERSION} has, found "
+            f"{place}: expected only files that version {version} has for these options, found "
             f"{extra[0]!r} in its list. Export the run again."
         )
     files = _check_keys("files", files, expected)
-    shapes = {array_file(name): shape for name, shape in array_shapes(config).items()}
     for name, record in files.items():
-        keys = {"bytes", "sha256"} | ({"dtype", "shape"} if name in shapes else set())
+        spec = specs.get(name)
+        keys = {"bytes", "sha256"} | ({"dtype", "shape"} if spec else set())
         _check_keys(f"files[{name!r}]", record, keys)
-        cap = SIDE_FILE_CAPS.get(name, 0) or 4 * math.prod(shapes[name]) + 1024
-        _check_int(f"files[{name!r}].bytes", record["bytes"], 0, cap)
+        cap = spec.size + MAX_HEADER_BYTES if spec else SIDE_FILE_CAPS[name]
+        check_int(f"files[{name!r}].bytes", record["bytes"], 0, cap)
         digest = record["sha256"]
         if not isinstance(digest, str) or not _SHA256.fullmatch(digest):
             raise ValueError(
                 f"files[{name!r}].sha256: expected 64 lower-case hex digits, found {digest!r}."
             )
-        if name in shapes and (record["dtype"], record["shape"]) != ("<f4", list(shapes[name])):
+        if spec and (record["dtype"], record["shape"]) != (spec.dtype, list(spec.shape)):
             raise ValueError(
-                f"files[{name!r}]: expected dtype '<f4' and shape {list(shapes[name])} from the "
-                f"axes, found {record['dtype']!r} and {record['shape']!r}."
+                f"files[{name!r}]: expected dtype {spec.dtype!r} and shape {list(spec.shape)} "
+                f"from axes and options, found {record['dtype']!r} and {record['shape']!r}."
             )

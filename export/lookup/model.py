@@ -17,7 +17,6 @@ from .arrays import Float32Array
 from .engine import make_engine
 from .errors import GoldenError
 from .format import LookupFiles, read_lookup
-from .golden import TOLERANCE
 from .gru import Int32Array
 from .manifest import GOLDEN_FILE, UNK_ID
 from .stream import Stream
@@ -234,9 +233,9 @@ def _replay_golden(model: LookupModel, files: LookupFiles) -> None:
     differences = np.abs(model.probabilities(ids, lengths) - expected).max(axis=1)
     worst = int(differences.argmax())
     # Written so that NaN fails as well.
-    if not differences[worst] <= TOLERANCE:
+    if not differences[worst] <= files.tolerance:
         raise GoldenError(
             f"{files.folder / GOLDEN_FILE} line {worst + 1}: expected the trained model's "
-            f"probabilities within {TOLERANCE}, found a difference of {differences[worst]:.2g} "
-            f"with engine {model.engine.name!r}. Export the run again."
+            f"probabilities within {files.tolerance}, found a difference of "
+            f"{differences[worst]:.2g} with engine {model.engine.name!r}. Export the run again."
         )

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from .arrays import Float32Array
+from .config import LookupConfig
 from .gru import (
     Int32Array,
     StepBuffers,
@@ -16,7 +17,6 @@ from .gru import (
     run,
     step,
 )
-from .manifest import LookupConfig
 from .row import ForwardRow, TwoWayRow
 
 SLICE_ROWS = 256

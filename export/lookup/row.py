@@ -19,8 +19,8 @@ from __future__ import annotations
 import numpy as np
 
 from .arrays import Float32Array, make_aligned
+from .config import LookupConfig, Pooling
 from .gru import ONE, DenseDirection, GruWeights, Int32Array, TableDirection
-from .manifest import LookupConfig, Pooling
 
 
 class ForwardRow:

@@ -5,7 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from export.fold import CHUNK_ROWS, fold_gate_table, fold_weights
-from export.lookup import LookupConfig, array_shapes
+from export.lookup import ArraySpec, LookupConfig, array_specs
 from export.weights import GruWeights
 from tests.export.tiny import make_config, make_weights
 
@@ -106,7 +106,7 @@ def test_names_and_shapes_are_those_the_lookup_format_wants() -> None:
         for bidirectional in (False, True):
             config = make_config(layers=layers, bidirectional=bidirectional)
             arrays = fold_weights(make_weights(config))
-            expected = array_shapes(
+            expected = array_specs(
                 LookupConfig(
                     vocab_size=config.vocab_size,
                     embed_dim=config.embed_dim,
@@ -116,8 +116,9 @@ def test_names_and_shapes_are_those_the_lookup_format_wants() -> None:
                     bidirectional=bidirectional,
                 )
             )
-            assert {name: array.shape for name, array in arrays.items()} == expected
-            assert {array.dtype for array in arrays.values()} == {np.dtype(np.float32)}
+            assert {
+                name: ArraySpec(array.shape, array.dtype.str) for name, array in arrays.items()
+            } == expected
 
 
 def test_padding_row_equals_unknown_row() -> None:

@@ -12,7 +12,7 @@ import pytest
 import sentencepiece
 
 from export.bundle import Artifact, publish_artifact, read_artifact
-from export.lookup import LookupConfig, Probe, array_shapes, load_lookup, write_lookup
+from export.lookup import LookupConfig, Probe, array_specs, load_lookup, write_lookup
 from serving_compare.results import Results
 
 VOCAB, UNITS, CLASSES, MAX_TOKENS = 64, 4, 3, 32
@@ -59,8 +59,8 @@ def artifact(tmp_path_factory: pytest.TempPathFactory, tokenizer_model: Path) ->
     config = LookupConfig(vocab_size=VOCAB, embed_dim=4, units=UNITS, num_classes=CLASSES)
     random = np.random.default_rng(0)
     arrays = {
-        name: random.normal(0, 0.7, shape).astype(np.float32)
-        for name, shape in array_shapes(config).items()
+        name: random.normal(0, 0.7, spec.shape).astype(np.float32)
+        for name, spec in array_specs(config).items()
     }
     for name in arrays:
         if name.startswith("gate_table"):

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from export.lookup.arrays import make_aligned, map_array, write_array
+from export.lookup.config import ArraySpec
 from export.lookup.errors import (
     ArrayHeaderError,
     ArrayShapeError,
@@ -15,12 +16,13 @@ from export.lookup.errors import (
     FileSizeError,
 )
 
+SPEC = ArraySpec((3, 4), "<f4")
 ARRAY = np.arange(12, dtype=np.float32).reshape(3, 4)
 
 
-def read(path, shape=(3, 4)):
+def read(path, spec=SPEC):
     with path.open("rb") as file:
-        return map_array(file, path.stat().st_size, shape, "x.npy")
+        return map_array(file, path.stat().st_size, spec, "x.npy")
 
 
 def save(path, array, **options):
@@ -40,6 +42,21 @@ def test_mapping_gives_what_was_written(tmp_path):
     write_array(tmp_path / "x.npy", ARRAY)
     np.testing.assert_array_equal(read(tmp_path / "x.npy"), ARRAY)
     np.testing.assert_array_equal(np.load(tmp_path / "x.npy", allow_pickle=False), ARRAY)
+
+
+@pytest.mark.parametrize("dtype", ["<f4", "<f2", "<i2", "|i1", "|u1", "<u4", "<i4"])
+@pytest.mark.parametrize("shape", [(3, 4), (5,), (0,)])
+def test_every_type_of_the_format_comes_back(tmp_path, dtype, shape):
+    array = np.arange(np.prod(shape)).reshape(shape).astype(dtype)
+    write_array(tmp_path / "x.npy", array)
+    found = read(tmp_path / "x.npy", ArraySpec(shape, dtype))
+    assert found.dtype.str == dtype
+    np.testing.assert_array_equal(found, array)
+
+
+def test_writing_puts_any_byte_order_into_little_endian(tmp_path):
+    write_array(tmp_path / "x.npy", ARRAY.astype(">f4"))
+    np.testing.assert_array_equal(read(tmp_path / "x.npy"), ARRAY)
 
 
 def test_mapping_is_a_plain_read_only_array(tmp_path):
@@ -67,7 +84,7 @@ def test_writing_puts_any_layout_into_c_order(tmp_path):
 def test_other_types_and_orders_are_refused(tmp_path, array, found):
     path = save(tmp_path / "x.npy", array, version=(1, 0))
     message = (
-        f"x.npy: expected little-endian float32 ('<f4') in C order, found {found}. "
+        f"x.npy: expected dtype '<f4' in C order, found {found}. "
         "Copy the artifact again, or export the run again."
     )
     with pytest.raises(ArrayTypeError, match=re.escape(message)):
@@ -83,7 +100,7 @@ def test_pickled_objects_are_refused_without_being_loaded(tmp_path):
     path = save(tmp_path / "x.npy", np.array([Bomb()], dtype=object), version=(1, 0))
     assert b"the pickle was loaded" in path.read_bytes()
     with pytest.raises(ArrayTypeError, match=re.escape("found '|O' in C order")):
-        read(path, (1,))
+        read(path, ArraySpec((1,), "<f4"))
 
 
 def test_a_bare_pickle_is_no_array(tmp_path):
@@ -167,7 +184,7 @@ def test_cut_off_or_grown_data_is_refused(tmp_path, change):
 
 def test_an_empty_file_is_refused():
     with pytest.raises(ArrayHeaderError, match="found it begins with b''"):
-        map_array(io.BytesIO(), 0, (1,), "x.npy")
+        map_array(io.BytesIO(), 0, SPEC, "x.npy")
 
 
 @pytest.mark.parametrize("shape", [(1,), (7, 3), (129, 384)])

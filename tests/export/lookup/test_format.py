@@ -20,11 +20,21 @@ from export.lookup import (
     NonFiniteError,
     UnexpectedFileError,
     UnsafeFileError,
+    WordArrays,
+    WordTableError,
     load_lookup,
     read_lookup,
     write_lookup,
 )
+from export.lookup import format as lookup_format
 from export.lookup.arrays import write_array
+
+WORDS = WordArrays(
+    word_bytes=np.frombuffer("cat고양이".encode(), np.uint8),
+    word_ends=np.array([3, 12], np.uint32),
+    word_ids=np.array([7, 0, 29], np.int32),
+    word_id_ends=np.array([2, 3], np.uint32),
+)
 
 
 def forge(folder, name, data: bytes):
@@ -74,13 +84,43 @@ def test_reading_gives_what_was_written(tmp_path, raw_model, content):
     for probe, original in zip(found.pop("golden"), written.pop("golden"), strict=True):
         assert (probe.text, probe.ids) == (original.text, original.ids)
         assert np.allclose(probe.probabilities, original.probabilities, atol=1e-7)
-    assert found == written | {"labels": tuple(written["labels"])}
+    defaults = {"tolerance": 1e-5, "words": None}
+    assert found == defaults | written | {"labels": tuple(written["labels"])}
+
+
+def test_a_word_table_comes_back_with_identical_bytes(tmp_path, raw_model, content):
+    written = content(raw_model()) | {"words": WORDS}
+    write_lookup(tmp_path / "lookup", **written)
+    found = read_lookup(tmp_path / "lookup")
+    for name, array in vars(WORDS).items():
+        np.testing.assert_array_equal(getattr(found.words, name), array)
+    write_lookup(tmp_path / "again", **as_content(found))
+    assert all_bytes(tmp_path / "again") == all_bytes(tmp_path / "lookup")
+
+
+def test_a_word_table_may_hold_no_id_at_all(tmp_path, raw_model, content):
+    words = dataclasses.replace(
+        WORDS, word_ids=np.zeros(0, np.int32), word_id_ends=np.zeros(2, np.uint32)
+    )
+    write_lookup(tmp_path / "lookup", **(content(raw_model()) | {"words": words}))
+    assert read_lookup(tmp_path / "lookup").words.word_ids.shape == (0,)
 
 
 def test_the_runtime_travels_in_the_folder(folder):
     names = {path.name for path in (folder / "runtime").iterdir()}
     assert {"__init__.py", "format.py", "model.py", "gru.py"} <= names
-    assert all(name.endswith(".py") for name in names)
+    assert {path.suffix for path in (folder / "runtime").rglob("*.*")} <= {".py", ".c", ".h"}
+
+
+def test_the_kernel_travels_as_source_only(tmp_path, monkeypatch):
+    package = tmp_path / "package"
+    sources = ["format.py", "kernel/a.c", "kernel/a.h", "kernel/build.py"]
+    for name in (*sources, "kernel/a.o", "kernel/a.so", "notes.txt", "other/a.c"):
+        (package / name).parent.mkdir(parents=True, exist_ok=True)
+        (package / name).write_text(name)
+    monkeypatch.setattr(lookup_format, "__file__", str(package / "format.py"))
+    lookup_format._copy_runtime(tmp_path / "runtime")
+    assert sorted(all_bytes(tmp_path / "runtime")) == sources
 
 
 def test_labels_are_kept_in_any_script(tmp_path, raw_model, content):
@@ -145,6 +185,22 @@ def test_writer_refuses_arrays_that_do_not_fit(tmp_path, raw_model, content, cha
     change(written["arrays"])
     with pytest.raises(ValueError, match=re.escape(message)):
         write_lookup(tmp_path / "lookup", **written)
+
+
+def test_writer_refuses_words_that_do_not_fit(tmp_path, raw_model, content):
+    for changes, message in (
+        ({"word_ids": np.int32([7, 0, 30])}, "word_ids: expected 0 to 29, found 30."),
+        ({"word_bytes": np.frombuffer(b"cat cat cats", np.uint8)}, "without the space 0x20"),
+        ({"word_ends": np.int32([3, 12])}, "arrays['word_ends']: expected uint32 (2,), found int3"),
+    ):
+        words = dataclasses.replace(WORDS, **changes)
+        with pytest.raises(ValueError, match=re.escape(message)):
+            write_lookup(tmp_path / "lookup", **(content(raw_model()) | {"words": words}))
+
+
+def test_writer_keeps_the_tolerance_of_exact_arrays(tmp_path, raw_model, content):
+    with pytest.raises(ValueError, match="tolerance: expected 1e-05 for exact arrays, found 0.1."):
+        write_lookup(tmp_path / "lookup", **(content(raw_model()) | {"tolerance": 0.1}))
 
 
 def test_writer_replaces_nothing(folder, raw_model, content):
@@ -253,6 +309,16 @@ def test_reader_finds_a_flipped_byte(folder, name):
         read_lookup(folder)
 
 
+def test_reader_still_takes_version_1(folder):
+    manifest = json.loads((folder / "manifest.json").read_text())
+    expected = read_lookup(folder)
+    for key in ("table_dtype", "recurrent_dtype", "tolerance", "word_table"):
+        del manifest[key]
+    (folder / "manifest.json").write_text(json.dumps(manifest | {"format_version": 1}))
+    found = read_lookup(folder)
+    assert (found.config, found.tolerance, found.words) == (expected.config, 1e-5, None)
+
+
 def test_header_is_refused_before_the_checksum(folder):
     data = (folder / "head_bias.npy").read_bytes()
     (folder / "head_bias.npy").write_bytes(data.replace(b"<f4", b">f4"))
@@ -284,6 +350,37 @@ def test_reader_refuses_infinity_in_the_table_when_it_reads_it(folder):
     forge_array(folder, "gate_table.npy", table)
     with pytest.raises(NonFiniteError, match=r"gate_table\.npy: expected finite weights"):
         read_lookup(folder)
+
+
+@pytest.fixture
+def word_folder(tmp_path, raw_model, content):
+    write_lookup(tmp_path / "words", **(content(raw_model()) | {"words": WORDS}))
+    return tmp_path / "words"
+
+
+@pytest.mark.parametrize("check_hashes", [True, False])
+@pytest.mark.parametrize(
+    ("name", "array", "message"),
+    [
+        ("word_ends", np.uint32([3, 13]), "word_ends: expected the last to be 12, the length of"),
+        ("word_id_ends", np.uint32([4, 3]), "word_id_ends: expected ends that never fall. Copy"),
+        ("word_ids", np.int32([7, -1, 29]), "word_ids: expected 0 to 29, found -1. Copy the art"),
+    ],
+)
+def test_reader_refuses_a_word_table_that_leads_outside(
+    word_folder, check_hashes, name, array, message
+):
+    forge_array(word_folder, f"{name}.npy", array)
+    with pytest.raises(WordTableError, match=re.escape(f"words: {message}")):
+        read_lookup(word_folder, check_hashes=check_hashes)
+
+
+def test_reader_refuses_words_out_of_order_where_it_reads_them(word_folder):
+    data = np.frombuffer(b"zatcatcatcat", np.uint8)
+    forge_array(word_folder, "word_bytes.npy", data)
+    with pytest.raises(WordTableError, match="distinct words sorted by bytes, found b'catcatcat'"):
+        read_lookup(word_folder)
+    read_lookup(word_folder, check_hashes=False)
 
 
 @pytest.mark.parametrize(

@@ -22,9 +22,10 @@ def make_keras_model(config):
     from pipeline.config import ModelConfig
     from pipeline.model import build_model
 
-    model = build_model(
-        ModelConfig(**dataclasses.asdict(config), embedding_dropout=0.4, head_dropout=0.5)
-    )
+    fields = dataclasses.asdict(config)
+    for name in ("table_dtype", "recurrent_dtype"):
+        del fields[name]  # how a folder stores the weights is not the pipeline's
+    model = build_model(ModelConfig(**fields, embedding_dropout=0.4, head_dropout=0.5))
     rng = np.random.default_rng(0)
     for weight in model.weights:
         if weight.dtype == "float32":

@@ -8,14 +8,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from export.lookup.config import LookupConfig, WordTableSizes
 from export.lookup.errors import ManifestError, UnexpectedFileError, UnsupportedVersionError
 from export.lookup.manifest import (
+    SIDE_FILE_CAPS,
     FileRecord,
-    LookupConfig,
     LookupManifest,
-    array_shapes,
-    check_max_tokens,
-    file_names,
+    file_specs,
     format_manifest,
     parse_manifest,
 )
@@ -23,14 +22,28 @@ from export.lookup.manifest import (
 CONFIG = LookupConfig(vocab_size=30, embed_dim=5, units=6, num_classes=4, layers=2)
 
 
-def make_manifest(config: LookupConfig = CONFIG) -> LookupManifest:
-    files = {name: FileRecord(size=7, sha256="0" * 64) for name in file_names(config)}
-    return LookupManifest(config=config, max_tokens=16, files=files)
+def make_manifest(config=CONFIG, tolerance=1e-5, word_table=None) -> LookupManifest:
+    names = file_specs(config, word_table).keys() | SIDE_FILE_CAPS.keys()
+    return LookupManifest(
+        config=config,
+        max_tokens=16,
+        files={name: FileRecord(size=7, sha256="0" * 64) for name in names},
+        tolerance=tolerance,
+        word_table=word_table,
+    )
 
 
-def parse_changed(*path, value):
-    """Parse a sound manifest after setting the value at `path`; `...` removes the key."""
+def make_version_1() -> dict:
+    """Return the fields of `make_manifest` as version 1 wrote them."""
     fields = json.loads(format_manifest(make_manifest()))
+    for name in ("table_dtype", "recurrent_dtype", "tolerance", "word_table"):
+        del fields[name]
+    return fields | {"format_version": 1}
+
+
+def parse_changed(*path, value, manifest=None):
+    """Parse a sound manifest after setting the value at `path`; `...` removes the key."""
+    fields = json.loads(format_manifest(manifest or make_manifest()))
     target = fields
     for key in path[:-1]:
         target = target[key]
@@ -51,60 +64,41 @@ configs = st.builds(
     bidirectional=st.booleans(),
     pooling=st.sampled_from(["last", "max", "mean"]),
     relu=st.booleans(),
+    table_dtype=st.sampled_from(["float32", "float16", "int16", "int8"]),
+    recurrent_dtype=st.sampled_from(["float32", "int16", "int8"]),
+)
+word_tables = st.builds(
+    WordTableSizes,
+    words=st.integers(1, 2_000_000),
+    word_bytes=st.integers(1, 2**28),
+    word_ids=st.integers(0, 2**26),
 )
 
 
-@given(configs)
-def test_parsing_gives_what_was_formatted(config):
-    manifest = make_manifest(config)
+@given(configs, st.floats(1e-5, 1), st.none() | word_tables)
+def test_parsing_gives_what_was_formatted(config, tolerance, word_table):
+    manifest = make_manifest(config, 1e-5 if config.is_exact else tolerance, word_table)
     assert parse_manifest(format_manifest(manifest).encode(), "manifest.json") == manifest
 
 
-def test_shapes_follow_from_the_axes():
-    assert array_shapes(dataclasses.replace(CONFIG, bidirectional=False)) == {
-        "gate_table": (30, 18),
-        "recurrent_kernel": (6, 18),
-        "candidate_bias": (6,),
-        "layer_1_kernel": (6, 18),
-        "layer_1_bias": (18,),
-        "layer_1_recurrent_kernel": (6, 18),
-        "layer_1_candidate_bias": (6,),
-        "head_kernel": (6, 4),
-        "head_bias": (4,),
-    }
-    both = array_shapes(CONFIG)
-    assert both["layer_1_kernel_backward"] == (12, 18)
-    assert both["head_kernel"] == (12, 4)
-    assert len(both) == 16
+def test_version_1_reads_as_exact_without_a_word_table():
+    found = parse_manifest(json.dumps(make_version_1()).encode(), "manifest.json")
+    assert found == make_manifest()
+    assert (found.tolerance, found.word_table, found.config.is_exact) == (1e-5, None, True)
 
 
-@pytest.mark.parametrize(
-    ("changes", "message"),
-    [
-        ({"vocab_size": 1}, "vocab_size: expected an integer from 2 to 1000000, found 1."),
-        ({"units": 5000}, "units: expected an integer from 1 to 4096, found 5000."),
-        ({"layers": True}, "layers: expected an integer from 1 to 8, found True."),
-        ({"num_classes": 4.0}, "num_classes: expected an integer from 2 to 100000, found 4.0."),
-        ({"relu": 1}, "relu: expected true or false, found 1."),
-        ({"pooling": "sum"}, "pooling: expected one of last, max, mean, found 'sum'."),
-    ],
-)
-def test_configs_out_of_range_are_refused(changes, message):
-    with pytest.raises(ValueError, match=re.escape(message)):
-        dataclasses.replace(CONFIG, **changes)
+@pytest.mark.parametrize("name", ["table_dtype", "recurrent_dtype", "tolerance", "word_table"])
+def test_version_1_has_no_key_of_version_2(name):
+    fields = make_version_1() | {name: None}
+    with pytest.raises(ManifestError, match=rf"missing none, unknown {name}\."):
+        parse_manifest(json.dumps(fields).encode(), "manifest.json")
 
 
-@pytest.mark.parametrize("value", [0, 65_537, True, "16", None, 1.0])
-def test_max_tokens_out_of_range_is_refused(value):
-    with pytest.raises(ValueError, match=r"max_tokens: expected an integer from 1 to 65536, fo"):
-        check_max_tokens(value)
-
-
-@pytest.mark.parametrize("version", [2, 0, -1, True, "1", 1.0, None])
+@pytest.mark.parametrize("version", [3, 0, -1, True, "1", 1.0, None])
 def test_reader_refuses_other_format_versions(version):
     message = (
-        f"manifest.json: expected format_version 1, found {version!r}. Use the runtime/ that "
-        "lies in the artifact itself, or upgrade gatetable."
+        f"manifest.json: expected format_version 1 to 2, found {version!r}. Use the runtime/ "
+        "that lies in the artifact itself, or upgrade gatetable."
     )
     with pytest.raises(UnsupportedVersionError, match=re.escape(message)):
         parse_changed("format_version", value=version)
@@ -112,7 +106,7 @@ def test_reader_refuses_other_format_versions(version):
 
 def test_reader_looks_at_the_version_before_anything_else():
     with pytest.raises(UnsupportedVersionError):
-        parse_manifest(b'{"format": "gatetable-lookup", "format_version": 2}', "manifest.json")
+        parse_manifest(b'{"format": "gatetable-lookup", "format_version": 3}', "manifest.json")
 
 
 @pytest.mark.parametrize(
@@ -161,8 +155,31 @@ def test_what_is_no_manifest_is_refused(data, message):
         (
             ("files", "head_bias.npy", "shape"),
             [5],
-            "files['head_bias.npy']: expected dtype '<f4' and shape [4] from the axes, found "
-            "'<f4' and [5].",
+            "files['head_bias.npy']: expected dtype '<f4' and shape [4] from axes and options, "
+            "found '<f4' and [5].",
+        ),
+        (("table_dtype",), "int4", "table_dtype: expected one of float32, float16, int16, int8, f"),
+        (
+            ("recurrent_dtype",),
+            "float16",
+            "recurrent_dtype: expected one of float32, int16, int8, found 'float16'.",
+        ),
+        (("table_dtype",), ["int8"], "table_dtype: expected one of float32, float16, int16, int8"),
+        (("tolerance",), "1e-5", "tolerance: expected a number, found '1e-5'."),
+        (("tolerance",), True, "tolerance: expected a number, found True."),
+        (("tolerance",), 0.01, "tolerance: expected 1e-05 for exact arrays, found 0.01."),
+        (("tolerance",), 1e-6, "tolerance: expected 1e-05 for exact arrays, found 1e-06."),
+        (("word_table",), [], "word_table: expected an object, found list."),
+        (("word_table",), {"words": 1}, "missing word_bytes, word_ids, unknown none."),
+        (
+            ("word_table",),
+            {"words": 2_000_001, "word_bytes": 1, "word_ids": 1},
+            "words: expected an integer from 1 to 2000000, found 2000001.",
+        ),
+        (
+            ("word_table",),
+            {"words": 1, "word_bytes": 1, "word_ids": 1},
+            "missing word_bytes.npy, word_ends.npy, word_id_ends.npy, word_ids.npy, unknown none.",
         ),
     ],
 )
@@ -171,9 +188,25 @@ def test_each_wrong_value_is_named(path, value, message):
         parse_changed(*path, value=value)
 
 
+@pytest.mark.parametrize("value", [2, 1e-6, -1, 0])
+def test_the_tolerance_of_compressed_arrays_is_bounded(value):
+    config = dataclasses.replace(CONFIG, table_dtype="int8")
+    with pytest.raises(ManifestError, match=re.escape(f"1e-05 to 1, found {value!r}.")):
+        parse_changed("tolerance", value=value, manifest=make_manifest(config, 0.01))
+
+
+def test_options_decide_which_files_there_are():
+    config = dataclasses.replace(CONFIG, table_dtype="int8")
+    with pytest.raises(ManifestError, match=r"missing gate_table_scale\.npy, gate_table_scale_ba"):
+        parse_changed("table_dtype", value="int8")
+    message = "version 2 has for these options, found 'gate_table_scale.npy' in its list"
+    with pytest.raises(UnexpectedFileError, match=message):
+        parse_changed("table_dtype", value="float16", manifest=make_manifest(config))
+
+
 @pytest.mark.parametrize("name", ["../../secret", "/etc/passwd", "gate_table.pkl", "runtime/x.py"])
 def test_file_names_the_format_does_not_have_are_refused(name):
-    message = f"manifest.json: expected only files that version 1 has, found {name!r} in its list."
+    message = f"expected only files that version 2 has for these options, found {name!r} in its"
     with pytest.raises(UnexpectedFileError, match=re.escape(message)):
         parse_changed("files", name, value={"bytes": 1, "sha256": "0" * 64})
 
