@@ -8,6 +8,8 @@ A run folder holds everything export needs, and nothing else is read:
     labels.json        label names in id order
     history.json       per-epoch values
     test_split.jsonl   the held-out texts, {"text", "label"} a line: agreement is proven on them
+    words.txt          raw words of the training split, one a line, most frequent first; optional,
+                       as runs of earlier versions have none
     logs/              TensorBoard
 
 Importing this module pulls no TensorFlow; `load_model` does, when called.
@@ -26,6 +28,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pipeline.config import ModelConfig as ModelConfig  # part of this contract
+from pipeline.word_list import read_words
 
 if TYPE_CHECKING:
     import keras
@@ -84,6 +87,31 @@ class Run:
     def test_split_path(self) -> Path:
         """The held-out texts, JSON Lines."""
         return self.folder / "test_split.jsonl"
+
+    @property
+    def words_path(self) -> Path:
+        """The raw words of the training split; may be absent."""
+        return self.folder / "words.txt"
+
+    def read_words(self) -> list[str] | None:
+        """Return the raw words of the training split, most frequent first.
+
+        Returns:
+            Distinct words in the limits of `pipeline.word_list`; None when the run was trained
+            before runs kept their words.
+
+        Raises:
+            RunError: The file is not of the documented form.
+        """
+        if not self.words_path.is_file():
+            return None
+        try:
+            return read_words(self.words_path)
+        except ValueError as err:
+            raise RunError(
+                f"{self.words_path}: {err} Delete the file and call `make train` again, which "
+                "writes it anew."
+            ) from err
 
     def read_test_split(self) -> Iterator[tuple[str, int]]:
         """Yield (text, label id) of the held-out split in its stable order.
@@ -145,7 +173,7 @@ def write_run(
 
     Args:
         partial: Folder beside `target` that already holds `model.keras`, `tokenizer.model`,
-            `test_split.jsonl` and `logs/`.
+            `test_split.jsonl`, `logs/` and, for a word table, `words.txt`.
         target: The run's final folder; must not exist.
         model: See `Run`.
         training: See `Run`.

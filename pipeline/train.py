@@ -41,6 +41,8 @@ from pipeline.run_folder import (
     write_json,
     write_run,
 )
+from pipeline.shards import read_shard
+from pipeline.word_list import rank_words, write_words
 
 TRAINING_VERSION = 1
 """Part of a run's key: raised when the same settings would train another model."""
@@ -264,6 +266,11 @@ def _write_test_split(data: PreparedData, path: Path) -> None:
             lines.write(json.dumps({"text": text, "label": label}, ensure_ascii=False) + "\n")
 
 
+def _rank_train_words(data: PreparedData) -> list[str]:
+    """Rank the words of the training split, one shard in memory at a time."""
+    return rank_words(text for shard in data.train.shards for text in read_shard(shard)[0])
+
+
 def _describe_versions() -> dict[str, str]:
     libraries = ("tensorflow", "tensorflow-text", "keras", "numpy", "sentencepiece")
     return {"python": platform.python_version()} | {name: version(name) for name in libraries}
@@ -322,6 +329,8 @@ def train(
             elif target.exists():
                 run = read_run(target)
                 _check_same_settings(run, data, model_config, training)
+                if not run.words_path.is_file():  # trained before runs kept their words
+                    write_words(run.words_path, _rank_train_words(data))
                 console.print(
                     f"Run {name} is finished already (--force trains it again).", soft_wrap=True
                 )
@@ -453,6 +462,7 @@ def _fit(
     final.save(partial / "model.keras")
     shutil.copyfile(data.tokenizer_path, partial / "tokenizer.model")
     _write_test_split(data, partial / "test_split.jsonl")
+    write_words(partial / "words.txt", _rank_train_words(data))
     for path in (*partial.glob("epoch-*.weights.h5"), partial / "checkpoint.json"):
         path.unlink()
     if target.exists():

@@ -156,6 +156,21 @@ def test_a_damaged_test_split_names_its_line(tmp_path: Path) -> None:
         list(run.read_test_split())
 
 
+def test_words_of_the_training_split_are_optional(tmp_path: Path) -> None:
+    run = publish(tmp_path)
+    assert run.read_words() is None
+    run.words_path.write_bytes("cat\n고양이\n".encode())
+    assert read_run(run.folder).read_words() == ["cat", "고양이"]
+
+
+def test_damaged_words_say_how_to_make_them_anew(tmp_path: Path) -> None:
+    run = publish(tmp_path)
+    run.words_path.write_bytes(b"a cat\n")
+    message = r"words\.txt: word 1: expected .*, found 'a cat'\. Delete the file and call `make tr"
+    with pytest.raises(RunError, match=message):
+        run.read_words()
+
+
 def test_a_removed_run_leaves_nothing(tmp_path: Path) -> None:
     run = publish(tmp_path)
     remove_run(run.folder)

@@ -80,7 +80,23 @@ def test_a_run_holds_everything_export_needs(run: Any, data: Any) -> None:
     assert list((run.folder / "logs").rglob("events.*"))
     found = sorted(path.name for path in run.folder.iterdir())
     assert found[:4] == ["history.json", "labels.json", "logs", "model.keras"]
-    assert found[4:] == ["run.json", "test_split.jsonl", "tokenizer.model"]
+    assert found[4:] == ["run.json", "test_split.jsonl", "tokenizer.model", "words.txt"]
+
+
+def test_a_run_keeps_the_words_of_its_training_split(run: Any, data: Any) -> None:
+    texts, _ = data.train.read_rows()
+    words = run.read_words()
+    assert words[:2] == ["number", "the"]
+    assert set(words) == {word for text in texts for word in text.split(" ")}
+
+
+def test_a_finished_run_without_words_gets_them(run: Any, data: Any) -> None:
+    from pipeline.train import train
+
+    content = run.words_path.read_bytes()
+    run.words_path.unlink()
+    train(data, shape(data), TrainConfig(**SETTINGS), run.folder.parent)
+    assert run.words_path.read_bytes() == content
 
 
 def test_a_run_learns_and_its_metrics_are_those_of_the_saved_model(run: Any) -> None:
