@@ -33,45 +33,56 @@ def _fold_bias(bias: Float32) -> tuple[NDArray[np.float64], Float32]:
     return gate_bias, np.array(bias[1, both:], np.float32)
 
 
-def fold_gate_table(embedding: Float32, weights: GruWeights) -> Float32:
+def fold_gate_table(
+    embedding: Float32, weights: GruWeights, dtype: type[np.floating] = np.float32
+) -> NDArray[np.floating]:
     """Return the gate table of one direction of the first layer.
 
     Args:
         embedding: (V, E) float32.
         weights: Kernel (E, 3H) and bias (2, 3H).
+        dtype: Type of the table; float64 for those who round it otherwise.
 
     Returns:
-        (V, 3H) float32: `embedding @ kernel`, plus the input bias, plus the z and r thirds of the
+        (V, 3H): `embedding @ kernel`, plus the input bias, plus the z and r thirds of the
         recurrent bias.
     """
     kernel = weights.kernel.astype(np.float64)
     gate_bias, _ = _fold_bias(weights.bias)
-    table = np.empty((embedding.shape[0], kernel.shape[1]), np.float32)
+    table = np.empty((embedding.shape[0], kernel.shape[1]), dtype)
     for start in range(0, len(table), CHUNK_ROWS):
         rows = slice(start, start + CHUNK_ROWS)
         table[rows] = embedding[rows].astype(np.float64) @ kernel + gate_bias
     return table
 
 
-def fold_weights(weights: ModelWeights) -> dict[str, Float32]:
-    """Return every array of a lookup folder, by its file stem.
+def fold_weights(
+    weights: ModelWeights, table_dtype: type[np.floating] = np.float32
+) -> dict[str, NDArray[np.floating]]:
+    """Return every array of an exact lookup folder, by its file stem.
 
     Args:
         weights: The trained numbers.
+        table_dtype: Type of the gate tables; float64 for those who round them otherwise.
 
     Returns:
         `gate_table` (V, 3H), `recurrent_kernel` (H, 3H), `candidate_bias` (H,) of the first layer;
         `layer_<k>_kernel` (D, 3H), `layer_<k>_bias` (3H,), `layer_<k>_recurrent_kernel`,
         `layer_<k>_candidate_bias` of each further one; all of them again with the suffix
-        `_backward` when there are two directions; `head_kernel`, `head_bias`. float32, C order.
+        `_backward` when there are two directions; `head_kernel`, `head_bias`. C order, float32
+        but for the gate tables.
     """
-    arrays: dict[str, Float32] = {}
+    arrays: dict[str, NDArray[np.floating]] = {}
     for index, directions in enumerate(weights.layers):
         prefix = f"layer_{index}_" if index else ""
         for suffix, gru in zip(("", "_backward"), directions, strict=False):
             gate_bias, candidate_bias = _fold_bias(gru.bias)
             if index == 0:
-                arrays[f"gate_table{suffix}"] = fold_gate_table(weights.embedding, gru)
+                table = fold_gate_table(weights.embedding, gru, table_dtype)
+                # Their embeddings are the same; so must be the last bit of a product that BLAS
+                # may add up in another order.
+                table[0] = table[1]
+                arrays[f"gate_table{suffix}"] = table
             else:
                 arrays[f"{prefix}kernel{suffix}"] = gru.kernel
                 arrays[f"{prefix}bias{suffix}"] = gate_bias.astype(np.float32)

@@ -22,14 +22,15 @@ over each row's own tokens in reverse, so padding never enters.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from .arrays import Float32Array, make_aligned
+from .arrays import Float32Array, LookupArrays, make_aligned
 from .config import LookupConfig, Pooling
+from .dequantise import CompressedTable, load_kernel, load_table
 
 Int32Array = NDArray[np.int32]
 IndexArray = NDArray[np.intp]
@@ -45,11 +46,11 @@ class TableDirection:
     """The first layer in one reading direction: its inputs are rows of the gate table.
 
     Attributes:
-        table: (V, 3H) as it lies in the file.
+        table: (V, 3H) as it lies in the file, or what gives its rows as float32.
         recurrent: (H+1, 3H), z and r columns negated, last row the candidate bias.
     """
 
-    table: Float32Array
+    table: Float32Array | CompressedTable
     recurrent: Float32Array
 
 
@@ -81,13 +82,13 @@ class GruWeights:
     upper: tuple[tuple[DenseDirection, ...], ...]
 
 
-def prepare_weights(config: LookupConfig, arrays: Mapping[str, Float32Array]) -> GruWeights:
+def prepare_weights(config: LookupConfig, arrays: LookupArrays) -> GruWeights:
     """Return the weights of a lookup folder's arrays; tables are shared, the rest is copied."""
     suffixes = ("", "_backward") if config.bidirectional else ("",)
 
     def recurrent(prefix: str, suffix: str) -> Float32Array:
         prepared = make_aligned((config.units + 1, 3 * config.units))
-        prepared[:-1] = arrays[f"{prefix}recurrent_kernel{suffix}"]
+        prepared[:-1] = load_kernel(arrays, prefix, suffix)
         prepared[:-1, : 2 * config.units] *= -1
         prepared[-1, : 2 * config.units] = 0
         prepared[-1, 2 * config.units :] = arrays[f"{prefix}candidate_bias{suffix}"]
@@ -95,7 +96,7 @@ def prepare_weights(config: LookupConfig, arrays: Mapping[str, Float32Array]) ->
 
     return GruWeights(
         first=tuple(
-            TableDirection(table=arrays[f"gate_table{suffix}"], recurrent=recurrent("", suffix))
+            TableDirection(table=load_table(arrays, suffix), recurrent=recurrent("", suffix))
             for suffix in suffixes
         ),
         upper=tuple(
@@ -277,7 +278,7 @@ def pool_batch(
     )
 
 
-def _gather(table: Float32Array, order: Int32Array) -> GateSource:
+def _gather(table: Float32Array | CompressedTable, order: Int32Array) -> GateSource:
     return lambda start, stop: table.take(order[start:stop], axis=0)
 
 

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 import numpy as np
 
-from .arrays import Float32Array
+from .arrays import Float32Array, LookupArrays
 from .config import LookupConfig
 from .gru import (
     Int32Array,
@@ -47,7 +45,7 @@ class NumpyEngine:
 
     name = "numpy"
 
-    def __init__(self, config: LookupConfig, arrays: Mapping[str, Float32Array]) -> None:
+    def __init__(self, config: LookupConfig, arrays: LookupArrays) -> None:
         self.config = config
         self.weights = prepare_weights(config, arrays)
         self._row_class = TwoWayRow if config.bidirectional else ForwardRow
@@ -145,7 +143,7 @@ class NumpyStream:
         weights = self._engine.weights
         forward = weights.first[0]
         with np.errstate(over="ignore"):
-            x = forward.table[token : token + 1]  # (1, 3H)
+            x = forward.table.take(np.array([token]), 0, None, "clip")  # (1, 3H)
             step(self._states[0], x, forward.recurrent, self._buffers)
             for layer in range(1, self._stepped):
                 dense = weights.upper[layer - 1][0]
@@ -176,7 +174,8 @@ class NumpyStream:
     def _read_backward(self) -> Float32Array:
         """Return the pooled state (H,) of the backward direction."""
         backward = self._engine.weights.first[1]
-        gates = backward.table[self._tokens[::-1]]  # (T, 3H)
+        tokens = np.array(self._tokens[::-1], np.int32)
+        gates = backward.table.take(tokens, 0, None, "clip")  # (T, 3H)
         with np.errstate(over="ignore"):
             pooled = run(
                 lambda start, stop: gates[start:stop],

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import io
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -11,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from export.compress import compress_arrays
 from export.lookup import LookupConfig, Probe, write_lookup
 
 MAX_TOKENS = 16
@@ -132,6 +134,19 @@ def make_content(model: RawModel, tokenizer: bytes = b"no tokenizer") -> dict[st
         ],
         "max_tokens": MAX_TOKENS,
     }
+
+
+def make_compressed(model: RawModel, table_dtype: str, recurrent_dtype: str) -> dict[str, Any]:
+    """Return config and arrays of a model with the given options, to replace a content's own."""
+    options = {"table_dtype": table_dtype, "recurrent_dtype": recurrent_dtype}
+    config = dataclasses.replace(model.config, **options)
+    return {"config": config, "arrays": compress_arrays(model.fold(), config)}
+
+
+@pytest.fixture
+def compressed() -> Callable[..., dict[str, Any]]:
+    """`make_compressed`, for tests that choose their own options."""
+    return make_compressed
 
 
 @pytest.fixture

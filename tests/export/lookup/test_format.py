@@ -18,6 +18,7 @@ from export.lookup import (
     LabelsError,
     MissingFileError,
     NonFiniteError,
+    QuantisationError,
     UnexpectedFileError,
     UnsafeFileError,
     WordArrays,
@@ -86,6 +87,26 @@ def test_reading_gives_what_was_written(tmp_path, raw_model, content):
         assert np.allclose(probe.probabilities, original.probabilities, atol=1e-7)
     defaults = {"tolerance": 1e-5, "words": None}
     assert found == defaults | written | {"labels": tuple(written["labels"])}
+
+
+@pytest.mark.parametrize(
+    ("table_dtype", "recurrent_dtype"),
+    [("float16", "float32"), ("int16", "int8"), ("int8", "int16"), ("float32", "int8")],
+)
+def test_compressed_arrays_come_back_with_identical_bytes(
+    tmp_path, raw_model, content, compressed, table_dtype, recurrent_dtype
+):
+    raw = raw_model(layers=2)
+    parts = compressed(raw, table_dtype, recurrent_dtype) | {"tolerance": 0.25}
+    write_lookup(tmp_path / "lookup", **(content(raw) | parts))
+    for check_hashes in (True, False):
+        found = read_lookup(tmp_path / "lookup", check_hashes=check_hashes)
+        assert (found.config, found.tolerance) == (parts["config"], 0.25)
+        for name, array in parts["arrays"].items():
+            assert found.arrays[name].dtype == array.dtype
+            np.testing.assert_array_equal(found.arrays[name], array)
+    write_lookup(tmp_path / "again", **as_content(found))
+    assert all_bytes(tmp_path / "again") == all_bytes(tmp_path / "lookup")
 
 
 def test_a_word_table_comes_back_with_identical_bytes(tmp_path, raw_model, content):
@@ -174,6 +195,10 @@ def test_writer_names_the_probe_that_does_not_fit(tmp_path, raw_model, content):
             "arrays['head_bias']: expected finite values, found NaN or infinity.",
         ),
         (
+            lambda a: a.update(head_bias=np.zeros(4, np.int8)),
+            "arrays['head_bias']: expected float32 (4,), found int8 (4,).",
+        ),
+        (
             lambda a: a["gate_table"].__setitem__(0, 0.5),
             "arrays['gate_table']: expected row 0 (padding) equal to row 1 (unknown), found "
             "them to differ. Copy embedding row 1 over row 0 before folding.",
@@ -185,6 +210,24 @@ def test_writer_refuses_arrays_that_do_not_fit(tmp_path, raw_model, content, cha
     change(written["arrays"])
     with pytest.raises(ValueError, match=re.escape(message)):
         write_lookup(tmp_path / "lookup", **written)
+
+
+@pytest.mark.parametrize(
+    ("name", "change", "message"),
+    [
+        ("gate_table_scale", (5, 0), "expected scales above 0, found 0.0."),
+        ("gate_table_scale", (0, 9), "expected row 0 (padding) equal to row 1 (unknown), found"),
+        ("recurrent_kernel", (0, -128), "expected integers from -127 to 127, found -128."),
+    ],
+)
+def test_writer_refuses_compressed_arrays_that_do_not_fit(
+    tmp_path, raw_model, content, compressed, name, change, message
+):
+    raw = raw_model()
+    parts = compressed(raw, "int8", "int8") | {"tolerance": 0.5}
+    parts["arrays"][name][change[0]] = change[1]
+    with pytest.raises(ValueError, match=re.escape(f"arrays[{name!r}]: {message}")):
+        write_lookup(tmp_path / "lookup", **(content(raw) | parts))
 
 
 def test_writer_refuses_words_that_do_not_fit(tmp_path, raw_model, content):
@@ -350,6 +393,59 @@ def test_reader_refuses_infinity_in_the_table_when_it_reads_it(folder):
     forge_array(folder, "gate_table.npy", table)
     with pytest.raises(NonFiniteError, match=r"gate_table\.npy: expected finite weights"):
         read_lookup(folder)
+
+
+@pytest.fixture
+def compressed_folder(tmp_path, raw_model, content, compressed):
+    raw = raw_model()
+    parts = compressed(raw, "int8", "int16") | {"tolerance": 0.5}
+    write_lookup(tmp_path / "compressed", **(content(raw) | parts))
+    return tmp_path / "compressed"
+
+
+@pytest.mark.parametrize("check_hashes", [True, False])
+@pytest.mark.parametrize("name", ["gate_table_scale", "recurrent_kernel_scale_backward"])
+@pytest.mark.parametrize(
+    ("value", "error", "message"),
+    [
+        (0, QuantisationError, "expected scales above 0, found 0.0. Copy the artifact again"),
+        (np.nan, NonFiniteError, "expected finite weights, found NaN or infinity."),
+    ],
+)
+def test_reader_refuses_scales_that_are_none(
+    compressed_folder, check_hashes, name, value, error, message
+):
+    scale = np.array(read_lookup(compressed_folder).arrays[name])
+    scale[4] = value
+    forge_array(compressed_folder, f"{name}.npy", scale)
+    with pytest.raises(error, match=re.escape(f"{name}.npy: {message}")):
+        read_lookup(compressed_folder, check_hashes=check_hashes)
+
+
+def test_reader_refuses_kernels_that_could_overflow(compressed_folder):
+    kernel = np.full((6, 18), 32767, np.int16)
+    forge_array(compressed_folder, "recurrent_kernel.npy", kernel)
+    message = "recurrent_kernel.npy: expected columns whose magnitudes add up to at most 131071"
+    with pytest.raises(QuantisationError, match=re.escape(message)):
+        read_lookup(compressed_folder, check_hashes=False)
+
+
+def test_reader_refuses_a_table_of_another_type(compressed_folder):
+    forge_array(compressed_folder, "gate_table.npy", np.zeros((30, 18), np.int16))
+    message = "gate_table.npy: expected dtype '|i1' in C order, found '<i2' in C order."
+    with pytest.raises(ArrayTypeError, match=re.escape(message)):
+        read_lookup(compressed_folder)
+
+
+def test_reader_refuses_nan_among_half_floats(tmp_path, raw_model, content, compressed):
+    raw = raw_model()
+    parts = compressed(raw, "float16", "float32") | {"tolerance": 0.5}
+    write_lookup(tmp_path / "half", **(content(raw) | parts))
+    table = np.array(parts["arrays"]["gate_table"])
+    table[29, 17] = np.nan
+    forge_array(tmp_path / "half", "gate_table.npy", table)
+    with pytest.raises(NonFiniteError, match=r"gate_table\.npy: expected finite weights"):
+        read_lookup(tmp_path / "half")
 
 
 @pytest.fixture

@@ -180,6 +180,16 @@ def test_loading_replays_the_golden_probes(other_weights):
     load_lookup(other_weights, replay_golden=False)
 
 
+def test_loading_keeps_the_tolerance_the_folder_states(tmp_path, raw_model, content, compressed):
+    raw = raw_model()
+    parts = compressed(raw, "int8", "int8")
+    write_lookup(tmp_path / "wide", **(content(raw) | parts | {"tolerance": 0.5}))
+    load_lookup(tmp_path / "wide")
+    write_lookup(tmp_path / "narrow", **(content(raw) | parts | {"tolerance": 2e-5}))
+    with pytest.raises(GoldenError, match=r"probabilities within 2e-05, found a difference of 0"):
+        load_lookup(tmp_path / "narrow")
+
+
 def test_a_model_can_be_made_of_files_read_before(folder):
     found = LookupModel(read_lookup(folder)).probabilities([[3]], [1])
     np.testing.assert_array_equal(found, load_lookup(folder).probabilities([[3]], [1]))

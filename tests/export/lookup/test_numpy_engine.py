@@ -70,6 +70,34 @@ def test_every_way_through_the_engine_gives_the_same(raw_model, changes, monkeyp
     np.testing.assert_allclose(small.logits(ids, lengths), expected, rtol=0, atol=TOLERANCE)
 
 
+@pytest.mark.parametrize("table_dtype", ["float32", "float16", "int16", "int8"])
+@pytest.mark.parametrize("recurrent_dtype", ["float32", "int16", "int8"])
+@pytest.mark.parametrize("bidirectional", [False, True])
+def test_compressed_arrays_give_what_their_values_give(
+    raw_model, compressed, table_dtype, recurrent_dtype, bidirectional
+):
+    model = raw_model(layers=2 - bidirectional, bidirectional=bidirectional, vocab_size=30)
+    parts = compressed(model, table_dtype, recurrent_dtype)
+    engine = NumpyEngine(**parts)
+    values = {}
+    for name in model.fold():
+        array = parts["arrays"][name].astype(np.float32)
+        for kind, shape in (("gate_table", (-1, 1)), ("recurrent_kernel", (1, -1))):
+            scale = parts["arrays"].get(name.replace(kind, f"{kind}_scale"))
+            if kind in name and scale is not None and scale is not parts["arrays"][name]:
+                array = array * scale.reshape(shape)
+        values[name] = array
+    exact = NumpyEngine(model.config, values)
+    for batch in (1, 3, 20):
+        ids, lengths = make_batch(batch, model.config.vocab_size)
+        expected = exact.logits(ids, lengths)
+        np.testing.assert_allclose(engine.logits(ids, lengths), expected, rtol=0, atol=TOLERANCE)
+        stream = engine.start_stream()
+        for token in ids[0, : lengths[0]].tolist():
+            stream.push(token)
+        np.testing.assert_allclose(stream.logits(), expected[0], rtol=0, atol=TOLERANCE)
+
+
 def test_no_rows_give_no_logits(raw_model):
     model = raw_model()
     engine = NumpyEngine(model.config, model.fold())
