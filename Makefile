@@ -10,7 +10,7 @@ PY := $(VENV)/bin/python
 INSTALLED := $(VENV)/.installed
 
 .DEFAULT_GOAL := all
-.PHONY: all help install data baseline train tune export verify compare report readme \
+.PHONY: all help install data baseline train tune export verify score compare report readme \
         lint format types test test-fast test-slow pre-pr lock clean
 
 all: $(INSTALLED)  ## The main job: prepare, train, export, verify, compare (under 15 minutes on 2 cores)
@@ -51,6 +51,9 @@ export: $(INSTALLED)  ## Export the newest run: SavedModel, ONNX, lookup tables,
 
 verify: $(INSTALLED)  ## Check a published artifact: hashes, golden probes, every runtime
 	$(PY) -m export verify $(ARGS)
+
+score: $(INSTALLED)  ## Score a column of a file: make score ARGS="ARTIFACT IN OUT"
+	$(PY) -m export score $(ARGS)
 
 compare: $(INSTALLED)  ## Time the three runtimes and write a report
 	$(PY) -m serving_compare compare $(ARGS)

@@ -1,4 +1,4 @@
-"""Command line of the export stage: `python -m export export` and `python -m export verify`."""
+"""Command line of the export stage: `python -m export export | verify | score`."""
 
 from __future__ import annotations
 
@@ -26,6 +26,7 @@ from export.lookup import ArtifactError
 from export.model_card import FORM_PATHS, format_bytes
 from export.preflight import DEFAULT_MAX_TABLE_MB, ExportError
 from export.publish import BusyError, export_run
+from export.score_command import score_command
 from export.tf2onnx_graph import OracleError
 from export.verify import verify_artifact
 from pipeline.run_folder import RunError, check_run_name, find_run
@@ -121,6 +122,9 @@ def _print_forms(
 def main() -> None:
     """Turn a trained run into an artifact: SavedModel, ONNX and lookup tables that agree."""
     load_dotenv(Path(".env"))
+
+
+main.add_command(score_command)
 
 
 @main.command("export")

@@ -21,7 +21,8 @@ CONFINED = {
     "keras_tuner": {"pipeline/search.py"},
     "boto3": {"export/s3.py"},
     "tf2onnx": {"export/tf2onnx_graph.py"},
-    "pyarrow": {"pipeline/table.py"},
+    "pyarrow": {"pipeline/table.py", "export/text_table.py", "export/scored_table.py"},
+    "ray": {"export/score_ray.py"},
     "sklearn": {"pipeline/baseline.py"},
 }
 """Third parties that one module each may import."""
