@@ -76,11 +76,13 @@ def _open_csv(path: Path, format_: str) -> Iterator[tuple[Utf8Stream, IO[bytes]]
 
 
 def _detect_format(path: Path) -> str:
-    if path.is_dir():
-        raise TableError(f"{path}: expected a CSV, gzipped CSV or Parquet file, found a folder.")
     try:
         with path.open("rb") as file:
             magic = file.read(4)
+    except IsADirectoryError as err:
+        raise TableError(
+            f"{path}: expected a CSV, gzipped CSV or Parquet file, found a folder."
+        ) from err
     except FileNotFoundError as err:
         raise TableError(
             f"{path}: expected a CSV, gzipped CSV or Parquet file, found no such file."

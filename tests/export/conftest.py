@@ -15,13 +15,27 @@ import pytest
 
 from pipeline.config import ModelConfig
 from pipeline.run_folder import Run
-from tests.export.tiny import make_config, make_keras_model, train_tokenizer, write_tiny_run
+from tests.export.tiny import (
+    make_config,
+    make_keras_model,
+    train_tokenizer,
+    write_tiny_lookup,
+    write_tiny_run,
+)
 
 
 @pytest.fixture(scope="session")
 def tokenizer_model() -> bytes:
     """See `train_tokenizer`."""
     return train_tokenizer()
+
+
+@pytest.fixture(scope="session")
+def tiny_lookup(tmp_path_factory: pytest.TempPathFactory, tokenizer_model: bytes) -> Path:
+    """The lookup folder of a tiny bidirectional model, for tests that only read it."""
+    folder = tmp_path_factory.mktemp("tiny") / "lookup"
+    write_tiny_lookup(folder, make_config(), tokenizer_model)
+    return folder
 
 
 @pytest.fixture

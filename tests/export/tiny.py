@@ -10,6 +10,8 @@ from typing import Any
 import numpy as np
 import sentencepiece
 
+from export.fold import fold_weights
+from export.lookup import LookupConfig, Probe, load_lookup, write_lookup
 from export.weights import ModelWeights, expected_shapes, take_weights
 from pipeline.config import ModelConfig
 from pipeline.run_folder import Run, write_run
@@ -67,6 +69,35 @@ def make_arrays(config: ModelConfig, seed: int = 0) -> dict[str, np.ndarray]:
 def make_weights(config: ModelConfig, seed: int = 0) -> ModelWeights:
     """Return random weights."""
     return take_weights(config, make_arrays(config, seed))
+
+
+def write_tiny_lookup(folder: Path, config: ModelConfig, tokenizer: bytes) -> None:
+    """Write a lookup folder of random weights, its probes being its own answers."""
+    content: dict[str, Any] = {
+        "config": LookupConfig(
+            vocab_size=config.vocab_size,
+            embed_dim=config.embed_dim,
+            units=config.units,
+            num_classes=config.num_classes,
+            layers=config.layers,
+            bidirectional=config.bidirectional,
+            pooling=config.pooling,
+            relu=config.relu,
+        ),
+        "arrays": fold_weights(make_weights(config)),
+        "labels": LABELS[: config.num_classes],
+        "tokenizer": tokenizer,
+        "max_tokens": MAX_TOKENS,
+    }
+    draft = folder.with_name(f"{folder.name}-draft")
+    write_lookup(draft, **content, golden=[Probe("", (1,), (0.0,) * config.num_classes)])
+    model = load_lookup(draft, replay_golden=False)
+    probes = []
+    for text in make_texts(10):
+        ids, lengths = model.encode([text])
+        row = model.probabilities(ids, lengths)[0]
+        probes.append(Probe(text, tuple(ids[0].tolist()), tuple(row.tolist())))
+    write_lookup(folder, **content, golden=probes)
 
 
 def make_keras_model(config: ModelConfig, seed: int = 0) -> Any:
