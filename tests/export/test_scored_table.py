@@ -120,10 +120,7 @@ def test_the_bytes_do_not_depend_on_how_the_rows_are_cut(
         patch.setattr(scored_table, "ROW_GROUP_ROWS", data.draw(st.sampled_from([1, 64, 1000])))
         table = pyarrow.table({"title": [f"text {row % 7}" for row in range(300)]})
         bounds = [0, *sorted(cuts), 300]
-        pieces = [
-            table.slice(start, stop - start)
-            for start, stop in itertools.pairwise(bounds)
-        ]
+        pieces = [table.slice(start, stop - start) for start, stop in itertools.pairwise(bounds)]
         assert write(folder / f"a.{ending}", pieces) == write(folder / f"b.{ending}", [table])
 
 
