@@ -35,6 +35,7 @@ from .errors import (
 from .format import LookupFiles, read_lookup, write_lookup
 from .golden import Probe, format_golden
 from .model import LookupModel, load_lookup
+from .native import NativeUnavailableError
 from .stream import Stream
 from .word_arrays import WordArrays
 
@@ -54,6 +55,7 @@ __all__ = [
     "LookupModel",
     "ManifestError",
     "MissingFileError",
+    "NativeUnavailableError",
     "NonFiniteError",
     "Probe",
     "QuantisationError",

@@ -5,12 +5,14 @@ An engine gets checked input only; `LookupModel` and `Stream` do the checking on
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Protocol
 
 from .arrays import Float32Array
-from .config import LookupConfig
+from .format import LookupFiles
 from .gru import Int32Array
+from .native import is_available
+from .native_engine import NativeEngine
 from .numpy_engine import NumpyEngine
 
 
@@ -41,19 +43,27 @@ class Engine(Protocol):
         """Return a stream that has read nothing."""
 
 
-ENGINES: dict[str, Callable[[LookupConfig, Mapping[str, Float32Array]], Engine]] = {
-    "numpy": NumpyEngine
+ENGINES: dict[str, Callable[[LookupFiles], Engine]] = {
+    "native": NativeEngine,
+    "numpy": lambda files: NumpyEngine(files.config, files.arrays),
 }
-"""Engine name to constructor, best first: "auto" takes the first."""
+"""Engine name to constructor, fastest first."""
 
 
-def make_engine(name: str, config: LookupConfig, arrays: Mapping[str, Float32Array]) -> Engine:
-    """Return the named engine over `arrays`; "auto" picks the fastest there is.
+def make_engine(name: str, files: LookupFiles) -> Engine:
+    """Return the named engine over a folder's content.
+
+    Args:
+        name: "native", "numpy", or "auto": native if its kernel is built here, else numpy.
+        files: Content of the folder.
 
     Raises:
-        ValueError: There is no engine of that name.
+        ValueError: There is no engine of that name, or GATETABLE_ISA names an instruction set
+            that this machine does not have.
+        NativeUnavailableError: The native engine was asked for and its kernel is not built.
     """
-    chosen = next(iter(ENGINES)) if name == "auto" else name
-    if chosen not in ENGINES:
+    if name == "auto":
+        name = "native" if is_available() else "numpy"
+    if name not in ENGINES:
         raise ValueError(f"engine: expected one of auto, {', '.join(ENGINES)}, found {name!r}.")
-    return ENGINES[chosen](config, arrays)
+    return ENGINES[name](files)

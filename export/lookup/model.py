@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -19,8 +20,14 @@ from .errors import GoldenError
 from .format import LookupFiles, read_lookup
 from .gru import Int32Array
 from .manifest import GOLDEN_FILE, UNK_ID
+from .native_engine import NativeEngine
 from .stream import Stream
 from .text import TextEncoder
+
+FEW_TEXTS = 4
+"""Texts that are answered one by one, in one call into C each. More run faster as a batch."""
+THREAD_ROWS = 64
+"""Rows of a batch that one thread takes at a time: several blocks of the kernel."""
 
 
 class LookupModel:
@@ -28,7 +35,8 @@ class LookupModel:
 
     Args:
         files: Content of the folder.
-        engine: "auto" or the name of an engine: "numpy".
+        engine: "native", "numpy", or "auto": native if its kernel is built here, else numpy.
+        threads: Threads that share a large batch. One row never uses more than one.
         check_tokenizer: Whether the first raw text also proves that the golden texts give their
             ids with the sentencepiece that is installed here.
 
@@ -41,14 +49,30 @@ class LookupModel:
     """
 
     def __init__(
-        self, files: LookupFiles, *, engine: str = "auto", check_tokenizer: bool = True
+        self,
+        files: LookupFiles,
+        *,
+        engine: str = "auto",
+        threads: int = 1,
+        check_tokenizer: bool = True,
     ) -> None:
-        self.engine = make_engine(engine, files.config, files.arrays)
+        if threads < 1:
+            raise ValueError(f"threads: expected at least 1, found {threads}.")
+        self.engine = make_engine(engine, files)
+        # Its checks are made in C: made here they cost as much as a short sequence.
+        self._native = self.engine if isinstance(self.engine, NativeEngine) else None
+        self._pool = ThreadPoolExecutor(threads) if threads > 1 else None
         self.labels = files.labels
         self.vocab_size = files.config.vocab_size
         self.num_classes = files.config.num_classes
         self.max_tokens = files.max_tokens
-        self._encoder = TextEncoder(files, check_golden=check_tokenizer)
+        has_native_words = self._native is not None and self._native.has_words
+        self._encoder = TextEncoder(
+            files,
+            check_golden=check_tokenizer,
+            encode_words=self._native.encode if self._native and has_native_words else None,
+        )
+        self._predict_words = self._native.predict if self._native and has_native_words else None
 
     def logits(self, ids: ArrayLike, lengths: ArrayLike) -> Float32Array:
         """Return the logits of a batch of token ids.
@@ -66,7 +90,27 @@ class LookupModel:
             ValueError: Shapes, types or values are not as described; the first offending row is
                 named.
         """
-        return self.engine.logits(*self._check(ids, lengths))
+        if self._native is not None and self._pool is None:
+            logits = self._native.try_logits(ids, lengths)
+            if logits is not None:
+                return logits
+        return self._compute(*self._check(ids, lengths))
+
+    def _compute(self, ids: Int32Array, lengths: Int32Array) -> Float32Array:
+        """Return the logits of a checked batch, shared among threads if that pays."""
+        if self._pool is None or len(ids) < 2 * THREAD_ROWS:
+            return self.engine.logits(ids, lengths)
+        # Sorted by length first, so that rows of one piece run and end together.
+        order = np.argsort(-lengths, kind="stable")
+        logits = np.empty((len(ids), self.num_classes), np.float32)
+
+        def run(start: int) -> None:
+            rows = order[start : start + THREAD_ROWS]
+            logits[rows] = self.engine.logits(ids[rows], lengths[rows])
+
+        for done in [self._pool.submit(run, i) for i in range(0, len(ids), THREAD_ROWS)]:
+            done.result()
+        return logits
 
     def probabilities(self, ids: ArrayLike, lengths: ArrayLike) -> Float32Array:
         """Return the class probabilities of a batch of token ids: softmax of `logits`.
@@ -81,6 +125,10 @@ class LookupModel:
         Raises:
             ValueError: See `logits`.
         """
+        if self._native is not None and self._pool is None:
+            probabilities = self._native.try_probabilities(ids, lengths)
+            if probabilities is not None:
+                return probabilities
         return softmax(self.logits(ids, lengths))
 
     def encode(self, texts: Sequence[str]) -> tuple[Int32Array, Int32Array]:
@@ -124,6 +172,17 @@ class LookupModel:
         """
         if k < 1:
             raise ValueError(f"k: expected at least 1, found {k}.")
+        is_one_text = isinstance(texts, str)  # a mistake that encode() explains
+        if self._predict_words is not None and len(texts) <= FEW_TEXTS and not is_one_text:
+            encoder = self._encoder
+            if encoder.is_table_proven and all(type(text) is str for text in texts):
+                best = min(k, self.num_classes)
+                try:
+                    return [
+                        self._predict_words(text, best, encoder.encode_unseen) for text in texts
+                    ]
+                except UnicodeEncodeError:
+                    pass  # encode() says which text it is
         probabilities = self.probabilities(*self.encode(texts))
         order = np.argsort(-probabilities, axis=1, kind="stable")[:, :k]
         return [
@@ -196,6 +255,7 @@ def load_lookup(
     folder: str | os.PathLike[str],
     *,
     engine: str = "auto",
+    threads: int = 1,
     check_hashes: bool = True,
     replay_golden: bool = True,
 ) -> LookupModel:
@@ -203,7 +263,9 @@ def load_lookup(
 
     Args:
         folder: The `lookup/` folder of an artifact.
-        engine: "auto" for the fastest there is, or "numpy".
+        engine: "native" for the compiled kernel, "numpy" for the engine that needs none, "auto"
+            for the first of them that is available here.
+        threads: Threads that share a large batch.
         check_hashes: Compare every file with its checksum. Without, only the manifest, the
             array headers and the small arrays are checked, and the tables stay unread on disk
             until used: the quickest start from storage that is trusted.
@@ -215,10 +277,12 @@ def load_lookup(
 
     Raises:
         ArtifactError: The folder cannot be used; one subclass per cause.
-        ValueError: There is no such engine.
+        ValueError: There is no such engine, or GATETABLE_ISA names an instruction set that this
+            machine does not have.
+        NativeUnavailableError: The native engine was asked for and its kernel is not built here.
     """
     files = read_lookup(Path(folder), check_hashes=check_hashes)
-    model = LookupModel(files, engine=engine, check_tokenizer=replay_golden)
+    model = LookupModel(files, engine=engine, threads=threads, check_tokenizer=replay_golden)
     if replay_golden:
         _replay_golden(model, files)
     return model

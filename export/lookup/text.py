@@ -8,13 +8,13 @@ words. Normalisation lives inside the model, so this is the same mapping as in t
 from __future__ import annotations
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from .errors import REMEDY, TokenizerError, WordTableError
 from .format import LookupFiles
 from .manifest import TOKENIZER_FILE, UNK_ID
-from .words import WordTable
+from .words import EncodeUnseen, WordTable
 
 
 class TextEncoder:
@@ -24,15 +24,24 @@ class TextEncoder:
         files: The lookup folder.
         check_golden: Whether the first use also checks that the golden texts give their ids, by
             the word table and, once it is needed, by the SentencePiece model.
+        encode_words: An engine's way through the word table: text and a function for unseen
+            words in, ids out. `WordTable` when None.
     """
 
-    def __init__(self, files: LookupFiles, *, check_golden: bool) -> None:
+    def __init__(
+        self,
+        files: LookupFiles,
+        *,
+        check_golden: bool,
+        encode_words: Callable[[str, EncodeUnseen], list[int]] | None = None,
+    ) -> None:
         self._files = files
         self._check_golden = check_golden
         self._lock = threading.Lock()
         self._processor: Any = None
         self._words = None if files.words is None else WordTable(files.words)
-        self._is_table_proven = not check_golden
+        self._native_encode = encode_words
+        self.is_table_proven = not check_golden
 
     def encode(self, texts: Sequence[str]) -> list[list[int]]:
         """Return the ids of each text: at least one, at most `max_tokens`.
@@ -66,18 +75,21 @@ class TextEncoder:
         if self._words is None:
             processor = self._processor or self._load("Raw text needs")
             return [self._encode_whole(processor, text) for text in texts]
-        if not self._is_table_proven:
+        if not self.is_table_proven:
             self._prove_table(self._words)
-        return [self._encode_words(self._words, self._encode_unseen, text) for text in texts]
+        return [self._encode_words(self._words, self.encode_unseen, text) for text in texts]
 
     def _encode_whole(self, processor: Any, text: str) -> list[int]:
         ids: list[int] = processor.encode(text)
         return ids[: self._files.max_tokens] or [UNK_ID]
 
-    def _encode_words(self, words: WordTable, encode_unseen: Any, text: str) -> list[int]:
+    def _encode_words(self, words: WordTable, encode_unseen: EncodeUnseen, text: str) -> list[int]:
+        if self._native_encode is not None:
+            return self._native_encode(text, encode_unseen)
         return words.encode(text, self._files.max_tokens, encode_unseen) or [UNK_ID]
 
-    def _encode_unseen(self, word: str) -> list[int]:
+    def encode_unseen(self, word: str) -> list[int]:
+        """Return the ids of one word alone, by the SentencePiece model."""
         processor = self._processor or self._load(
             f"The word {word!r:.60} is not in the artifact's word table, so it needs"
         )
@@ -137,9 +149,9 @@ class TextEncoder:
         """Compare the golden texts' ids by the word table alone, as far as it knows their words."""
         for probe in self._files.golden:
             if all(words.find(word) is not None for word in probe.text.split(" ")):
-                ids = self._encode_words(words, self._encode_unseen, probe.text)
+                ids = self._encode_words(words, self.encode_unseen, probe.text)
                 self._check_table_ids(probe.text, probe.ids, ids)
-        self._is_table_proven = True
+        self.is_table_proven = True
 
     def _check_table_ids(self, text: str, expected: Sequence[int], found: Sequence[int]) -> None:
         if tuple(found) != tuple(expected):

@@ -13,7 +13,8 @@ import numpy as np
 import pytest
 
 from export.compress import compress_arrays
-from export.lookup import LookupConfig, Probe, write_lookup
+from export.lookup import LookupConfig, LookupFiles, Probe, write_lookup
+from export.lookup.word_arrays import WordArrays
 
 MAX_TOKENS = 16
 
@@ -143,6 +144,28 @@ def make_compressed(model: RawModel, table_dtype: str, recurrent_dtype: str) -> 
     return {"config": config, "arrays": compress_arrays(model.fold(), config)}
 
 
+def make_files(
+    config: LookupConfig, arrays: dict[str, np.ndarray], words: WordArrays | None = None
+) -> LookupFiles:
+    """Return the content of a folder that was never written, for engines alone."""
+    return LookupFiles(
+        folder=Path("nowhere"),
+        config=config,
+        max_tokens=MAX_TOKENS,
+        arrays=arrays,
+        labels=tuple(f"label {index}" for index in range(config.num_classes)),
+        tokenizer=b"",
+        golden=(),
+        words=words,
+    )
+
+
+@pytest.fixture(scope="session")
+def lookup_files() -> Callable[..., LookupFiles]:
+    """`make_files`, for tests of an engine."""
+    return make_files
+
+
 @pytest.fixture
 def compressed() -> Callable[..., dict[str, Any]]:
     """`make_compressed`, for tests that choose their own options."""
@@ -152,6 +175,12 @@ def compressed() -> Callable[..., dict[str, Any]]:
 @pytest.fixture
 def raw_model() -> Callable[..., RawModel]:
     """`make_raw_model`, for tests that choose their own shape."""
+    return make_raw_model
+
+
+@pytest.fixture(scope="session")
+def raw_model_session() -> Callable[..., RawModel]:
+    """`make_raw_model`, for fixtures that serve many tests."""
     return make_raw_model
 
 

@@ -1,21 +1,35 @@
 from __future__ import annotations
 
+import shutil
+
 import pytest
 
-from export.lookup.engine import ENGINES, make_engine
+from export.lookup import native
+from export.lookup.engine import make_engine
 
 
-def test_auto_takes_the_first_engine(raw_model, monkeypatch):
+@pytest.fixture
+def files(raw_model, lookup_files):
     model = raw_model()
-    assert make_engine("auto", model.config, model.fold()).name == "numpy"
-    monkeypatch.setattr(
-        "export.lookup.engine.ENGINES", {"fast": lambda config, arrays: "fast"} | ENGINES
-    )
-    assert make_engine("auto", model.config, {}) == "fast"
-    assert make_engine("numpy", model.config, model.fold()).name == "numpy"
+    return lookup_files(model.config, model.fold())
 
 
-def test_unknown_engines_are_refused(raw_model):
-    model = raw_model()
-    with pytest.raises(ValueError, match="engine: expected one of auto, numpy, found 'cuda'"):
-        make_engine("cuda", model.config, model.fold())
+def test_auto_takes_native_where_its_kernel_is_built(files, monkeypatch):
+    for is_built, expected in ((True, "native"), (False, "numpy")):
+        if is_built and not native.is_available():
+            continue
+        monkeypatch.setattr("export.lookup.engine.is_available", lambda found=is_built: found)
+        assert make_engine("auto", files).name == expected
+    assert make_engine("numpy", files).name == "numpy"
+
+
+def test_the_kernel_is_built_wherever_there_is_a_compiler():
+    """Otherwise every test of the native engine would be skipped and nobody would know."""
+    assert native.is_available() == any(map(shutil.which, ("cc", "gcc", "clang")))
+
+
+def test_unknown_engines_are_refused(files):
+    with pytest.raises(
+        ValueError, match=r"^engine: expected one of auto, native, numpy, found 'cuda'\.$"
+    ):
+        make_engine("cuda", files)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -39,7 +40,7 @@ answer = {
     "stream": stream.probabilities().tolist(),
     "foreign": sorted(
         {module.partition(".")[0] for module in sys.modules}
-        - {"numpy", "__main__", name} - sys.stdlib_module_names
+        - {"numpy", "_gatetable", "__main__", name} - sys.stdlib_module_names
     ),
 }
 if text:
@@ -105,6 +106,18 @@ def test_a_copy_serves_text_with_sentencepiece_added(text_folder):
 def test_a_copy_without_sentencepiece_says_what_text_needs(text_folder):
     answer = run_isolated(text_folder, "runtime", ".", "", "the cat")
     assert "pip install sentencepiece" in answer["error"]
+
+
+def test_a_copy_serves_without_the_compiled_kernel(text_folder, monkeypatch, tmp_path):
+    monkeypatch.setenv("GATETABLE_CACHE", str(tmp_path / "empty"))
+    done = subprocess.run(
+        [sys.executable, "-m", "runtime", ".", "the cat", "--k", "1"],
+        capture_output=True,
+        text=True,
+        check=True,
+        cwd=text_folder,
+    )
+    assert re.fullmatch(r"the cat\n +\d+\.\d\d%  label \d\n", done.stdout)
 
 
 def test_public_names_exist_and_are_sorted():

@@ -8,7 +8,15 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from export.lookup import GoldenError, LookupModel, Probe, load_lookup, read_lookup, write_lookup
+from export.lookup import (
+    GoldenError,
+    LookupModel,
+    Probe,
+    load_lookup,
+    native,
+    read_lookup,
+    write_lookup,
+)
 from export.lookup.model import softmax
 
 TOLERANCE = 2e-6
@@ -21,9 +29,16 @@ with_fixtures = settings(
 )
 
 
+@pytest.fixture(params=["native", "numpy"])
+def engine(request) -> str:
+    if request.param == "native" and not native.is_available():
+        pytest.skip("the kernel is not built here: no C compiler")
+    return request.param
+
+
 @pytest.fixture
-def model(folder) -> LookupModel:
-    return load_lookup(folder)
+def model(folder, engine) -> LookupModel:
+    return load_lookup(folder, engine=engine)
 
 
 def pad(tokens, extra=0, fill=0):
@@ -46,7 +61,8 @@ def test_probabilities_are_the_equations(model, raw_model):
 
 def test_probabilities_are_the_softmax_of_the_logits(model):
     batch = pad([[3, 4], [5]])
-    np.testing.assert_array_equal(model.probabilities(*batch), softmax(model.logits(*batch)))
+    expected = softmax(model.logits(*batch))
+    np.testing.assert_allclose(model.probabilities(*batch), expected, rtol=1e-6, atol=0)
 
 
 @with_fixtures
@@ -147,10 +163,10 @@ def test_softmax_never_overflows(values):
     assert found[np.argmax(np.float32(values))] == found.max()
 
 
-def test_the_model_tells_what_it_is(model):
+def test_the_model_tells_what_it_is(model, engine):
     assert model.labels == ("label 0", "label 1", "label 2", "label 3")
     assert (model.vocab_size, model.num_classes, model.max_tokens) == (30, 4, 16)
-    assert model.engine.name == "numpy"
+    assert model.engine.name == engine
 
 
 def test_loading_takes_a_path_as_text(folder):
@@ -158,7 +174,9 @@ def test_loading_takes_a_path_as_text(folder):
 
 
 def test_loading_refuses_an_unknown_engine(folder):
-    with pytest.raises(ValueError, match="engine: expected one of auto, numpy, found 'gpu'"):
+    with pytest.raises(
+        ValueError, match=r"^engine: expected one of auto, native, numpy, found 'gpu'\.$"
+    ):
         load_lookup(folder, engine="gpu")
 
 
@@ -174,7 +192,7 @@ def test_loading_replays_the_golden_probes(other_weights):
     with pytest.raises(
         GoldenError,
         match=r"golden\.jsonl line \d: expected the trained model's probabilities within 1e-05, "
-        r"found a difference of 0\.\d+ with engine 'numpy'\. Export the run again\.",
+        r"found a difference of 0\.\d+ with engine '(native|numpy)'\. Export the run again\.",
     ):
         load_lookup(other_weights)
     load_lookup(other_weights, replay_golden=False)

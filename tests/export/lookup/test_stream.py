@@ -8,7 +8,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from export.lookup import load_lookup, write_lookup
+from export.lookup import load_lookup, native, write_lookup
 
 TOLERANCE = 2e-6
 """float32 rounding through at most 2 layers of 12 steps."""
@@ -16,9 +16,11 @@ TOLERANCE = 2e-6
 SHAPES = list(itertools.product((False, True), (1, 2), ("last", "max", "mean")))
 
 
-@pytest.fixture(scope="module")
-def models(tmp_path_factory):
+@pytest.fixture(scope="module", params=["native", "numpy"])
+def models(tmp_path_factory, request):
     """One model of every shape that streams tell apart."""
+    if request.param == "native" and not native.is_available():
+        pytest.skip("the kernel is not built here: no C compiler")
     from_conftest = {}
 
     def make(raw_model, content):
@@ -27,7 +29,7 @@ def models(tmp_path_factory):
                 fields = dict(zip(("bidirectional", "layers", "pooling"), shape, strict=True))
                 folder = tmp_path_factory.mktemp("stream") / "lookup"
                 write_lookup(folder, **content(raw_model(**fields)))
-                from_conftest[shape] = load_lookup(folder)
+                from_conftest[shape] = load_lookup(folder, engine=request.param)
         return from_conftest
 
     return make
