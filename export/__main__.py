@@ -12,7 +12,7 @@ import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import NoReturn
+from typing import NoReturn, get_args
 
 import click
 from dotenv import load_dotenv
@@ -21,12 +21,15 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn
 from rich.table import Table
 
 from export.bundle import Artifact, BundleError, find_artifact
+from export.compression import DEFAULT_MAX_ACCURACY_LOSS, Option, list_options
 from export.difference import AgreementError
 from export.lookup import ArtifactError
-from export.model_card import FORM_PATHS, format_bytes
+from export.lookup.config import RecurrentDtype, TableDtype
+from export.model_card import FORM_PATHS
 from export.preflight import DEFAULT_MAX_TABLE_MB, ExportError
 from export.publish import BusyError, export_run
 from export.score_command import score_command
+from export.sizes import format_bytes
 from export.tf2onnx_graph import OracleError
 from export.verify import verify_artifact
 from pipeline.run_folder import RunError, check_run_name, find_run
@@ -118,6 +121,19 @@ def _print_forms(
     console.print(table)
 
 
+def _print_options(
+    console: Console, artifact: Artifact, latency_us: Mapping[Option, float]
+) -> None:
+    """Print what compressing the lookup folder costs; times only if they were just measured."""
+    header, *rows = list_options(artifact.manifest["compression"], latency_us)
+    table = Table(title="lookup folder, compressed")
+    for number, column in enumerate(header):
+        table.add_column(column, justify="right" if number else "left")
+    for row in rows:
+        table.add_row(*row)
+    console.print(table)
+
+
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
 def main() -> None:
     """Turn a trained run into an artifact: SavedModel, ONNX and lookup tables that agree."""
@@ -141,13 +157,42 @@ main.add_command(score_command)
     show_default=True,
     help="Refuse larger gate tables, in MiB.",
 )
+@click.option(
+    "--lookup-table",
+    type=click.Choice(get_args(TableDtype)),
+    default="float32",
+    show_default=True,
+    help="How the lookup folder stores its gate tables; float32 is exact.",
+)
+@click.option(
+    "--lookup-recurrent",
+    type=click.Choice(get_args(RecurrentDtype)),
+    default="float32",
+    show_default=True,
+    help="How the lookup folder stores its recurrent kernels; float32 is exact.",
+)
+@click.option(
+    "--max-accuracy-loss",
+    type=click.FloatRange(0, 1),
+    default=DEFAULT_MAX_ACCURACY_LOSS,
+    show_default=True,
+    help="Refuse a compressed lookup folder that loses more top-1 or top-k accuracy, a fraction.",
+)
 def export_command(
-    build: Path, run_name: str | None, name: str | None, force: bool, max_table_mb: int
+    build: Path,
+    run_name: str | None,
+    name: str | None,
+    force: bool,
+    max_table_mb: int,
+    lookup_table: TableDtype,
+    lookup_recurrent: RecurrentDtype,
+    max_accuracy_loss: float,
 ) -> None:
     """Export a run in every form and publish it if all agree with the trained model.
 
     Writes <build>/artifacts/<name>/<version>/. Exit code 1 means that a form gave other answers
-    than Keras; nothing is published then.
+    than Keras, or that a compressed lookup folder lost too much accuracy; nothing is published
+    then. What every compressed option costs is measured each time, chosen or not.
 
     Example: python -m export export --run 2026-wordnet --name wordnet
     """
@@ -161,6 +206,8 @@ def export_command(
                 name=name,
                 force=force,
                 max_table_mb=max_table_mb,
+                option=Option(lookup_table, lookup_recurrent),
+                max_accuracy_loss=max_accuracy_loss,
                 progress=progress,
             )
     artifact = result.artifact
@@ -173,6 +220,7 @@ def export_command(
             for form, entry in parity.items()
         },
     )
+    _print_options(console, artifact, result.latency_us)
     if result.is_new:
         console.print(f"Published {artifact.folder}", highlight=False, soft_wrap=True)
     else:

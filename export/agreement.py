@@ -8,7 +8,6 @@ refusal says everything that is wrong at once. What counts as a difference is in
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -22,6 +21,7 @@ from export.difference import (
     BackendDifference,
     DifferenceTally,
     rank_top_k,
+    round_up,
 )
 from export.lookup import Probe
 from export.runtimes import Reference, Runtime, pad_ids
@@ -89,12 +89,13 @@ class AgreementResult:
         backends = {}
         for backend in self.backends:
             fields: dict[str, Any] = {
-                "max_abs_probability_diff": _round_up(backend.max_abs_probability_diff),
+                "max_abs_probability_diff": round_up(backend.max_abs_probability_diff),
                 "rows": self.rows,
+                "tolerance": backend.bounds.probability,
                 "top_k_disagreements": backend.top_k_disagreements,
             }
             if backend.max_relative_logit_diff is not None:
-                fields["max_relative_logit_diff"] = _round_up(backend.max_relative_logit_diff)
+                fields["max_relative_logit_diff"] = round_up(backend.max_relative_logit_diff)
             backends[backend.name] = fields
         return {
             "tolerance": TOLERANCE,
@@ -105,14 +106,6 @@ class AgreementResult:
             "tokenizer_differences": len(self.tokenizer_differences),
             "backends": backends,
         }
-
-
-def _round_up(value: float) -> float:
-    """Return `value` as a bound of two digits: readable, and blind to the last bits."""
-    if not value:
-        return 0.0
-    unit = 10.0 ** (math.floor(math.log10(value)) - 1)
-    return float(f"{math.ceil(value / unit) * unit:.1e}")
 
 
 def tokenizer_problems(differences: Sequence[tuple[str, str]]) -> Iterator[str]:
@@ -151,7 +144,7 @@ def iterate_batches(ids: Sequence[Sequence[int]]) -> Iterator[list[int]]:
         yield batch
 
 
-def _count_hits(probabilities: Float32, labels: NDArray[np.int64], k: int) -> NDArray[np.int64]:
+def count_hits(probabilities: Float32, labels: NDArray[np.int64], k: int) -> NDArray[np.int64]:
     """Return how many labels are first, and how many are among the first k: (2,)."""
     ranked = rank_top_k(probabilities, k)
     hits = ranked == labels[:, None]  # (B, k)
@@ -211,7 +204,7 @@ def replay_probes(
     """
     differences = []
     for runtime in runtimes:
-        tally = DifferenceTally(runtime.name, k)
+        tally = DifferenceTally(runtime.name, k, runtime.bounds)
         _replay(runtime, probes, tally)
         differences.append(tally.summarise())
     return tuple(differences)
@@ -239,7 +232,9 @@ def measure_agreement(
     Returns:
         What was found. Nothing is judged: see `check_agreement`.
     """
-    tallies = {runtime.name: DifferenceTally(runtime.name, k) for runtime in runtimes}
+    tallies = {
+        runtime.name: DifferenceTally(runtime.name, k, runtime.bounds) for runtime in runtimes
+    }
     hits = {name: np.zeros(2, np.int64) for name in ("keras", *tallies)}
     differences: list[tuple[str, str]] = []
     for batch in iterate_batches(split.ids):
@@ -248,11 +243,11 @@ def measure_agreement(
         labels = np.array([split.labels[row] for row in batch], np.int64)
         ids, lengths = pad_ids(rows)
         logits, probabilities = reference(ids)
-        hits["keras"] += _count_hits(probabilities, labels, k)
+        hits["keras"] += count_hits(probabilities, labels, k)
         for runtime in runtimes:
             found = runtime.predict(texts, ids, lengths)
             tallies[runtime.name].add(probabilities, found, texts)
-            hits[runtime.name] += _count_hits(found, labels, k)
+            hits[runtime.name] += count_hits(found, labels, k)
             if runtime.logits is not None:
                 tallies[runtime.name].add_logits(logits, runtime.logits(ids, lengths))
         differences.extend(find_other_ids(runtimes, texts, rows))

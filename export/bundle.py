@@ -24,9 +24,9 @@ from pipeline.run_folder import (
     check_run_name,
 )
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 """Of manifest.json's own keys."""
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 """Of the files of an artifact; history in `docs/artifact_format.md`."""
 
 MANIFEST_FILE = "manifest.json"
@@ -58,7 +58,7 @@ MAX_FILES = 10_000
 
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 _REMEDY = "Copy the artifact again, or export the run again with `make export`."
-_KEYS = frozenset(
+_KEYS_1 = frozenset(
     {
         "schema_version",
         "format_version",
@@ -76,6 +76,8 @@ _KEYS = frozenset(
         "provenance",
     }
 )
+_KEYS = {1: _KEYS_1, 2: _KEYS_1 | {"compression"}}
+"""Schema version to the keys of manifest.json."""
 
 
 class BundleError(Exception):
@@ -393,10 +395,11 @@ def read_artifact(folder: Path, *, check_hashes: bool = True) -> Artifact:
                 f"{place}: expected {key} 1 to {newest}, found {found!r}. Upgrade gatetable, or "
                 "export the run again."
             )
-    if manifest.keys() != _KEYS:
+    keys = _KEYS[manifest["schema_version"]]
+    if manifest.keys() != keys:
         raise BundleError(
-            f"{place}: missing {sorted(_KEYS - manifest.keys())}, unknown "
-            f"{sorted(manifest.keys() - _KEYS)}. {_REMEDY}"
+            f"{place}: missing {sorted(keys - manifest.keys())}, unknown "
+            f"{sorted(manifest.keys() - keys)}. {_REMEDY}"
         )
     _check_names(folder, manifest["files"])
     if check_hashes:

@@ -6,9 +6,11 @@ Importing it imports TensorFlow.
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,23 +19,60 @@ import sentencepiece
 
 from export import bundle
 from export.agreement import (
-    AgreementResult,
     LabelledTexts,
     check_agreement,
     iterate_batches,
     measure_agreement,
 )
+from export.compress import compress_arrays
+from export.compression import EXACT_OPTION, CompressionResult, Option, check_accuracy_loss
 from export.fold import fold_weights
 from export.golden import choose_probe_texts, encode_texts
 from export.lookup import LookupConfig, Probe, format_golden, write_lookup
 from export.model_card import format_model_card
 from export.onnx_graph import build_onnx, write_onnx
+from export.option_cost import load_option, measure_options
 from export.preflight import ExportError, check_exportable
-from export.runtimes import Reference, load_keras_reference, load_runtimes, pad_ids
+from export.runtimes import (
+    Reference,
+    Runtime,
+    load_keras_reference,
+    load_runtimes,
+    pad_ids,
+)
 from export.saved_model import IdsClassifier, TextClassifier, write_saved_model
 from export.tf2onnx_graph import convert_in_background
 from export.weights import ModelWeights, read_keras_weights, take_weights
 from pipeline.run_folder import Run, load_model
+
+Progress = Callable[[str, int, int], None]
+"""(what is being done, rows done, rows in all); both 0 for a step that is not counted."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class WrittenForms:
+    """What `write_forms` leaves beside the files.
+
+    Attributes:
+        fields: The manifest's fields but for `provenance`, `files` and versions.
+        latency_us: Microseconds a text of each compressed option, on this machine and now.
+    """
+
+    fields: Mapping[str, Any]
+    latency_us: Mapping[Option, float]
+
+
+def _count_rows(progress: Progress, what: str, total: int) -> Callable[[int], None]:
+    """Return a function that adds rows to a counted step."""
+    done = 0
+    progress(what, done, total)
+
+    def advance(rows: int) -> None:
+        nonlocal done
+        done += rows
+        progress(what, done, total)
+
+    return advance
 
 
 def _read_split(run: Run) -> LabelledTexts:
@@ -90,26 +129,80 @@ def _write_saved_models(run: Run, weights: ModelWeights, partial: Path) -> None:
     )
 
 
-def _write_lookup(run: Run, weights: ModelWeights, partial: Path, probes: list[Probe]) -> None:
+@dataclass(frozen=True, kw_only=True)
+class _Lookup:
+    """The lookup folder as written: what its options cost, and an oracle if it is compressed."""
+
+    costs: CompressionResult
+    exact: Runtime | None
+
+
+def _write_lookup(
+    run: Run,
+    weights: ModelWeights,
+    partial: Path,
+    split: LabelledTexts,
+    probes: list[Probe],
+    option: Option,
+    max_accuracy_loss: float,
+    progress: Progress,
+) -> _Lookup:
+    """Measure every compressed option, then write the folder with the chosen one.
+
+    Raises:
+        AccuracyLossError: It costs too much accuracy.
+    """
     model = run.model
+    config = LookupConfig(
+        vocab_size=model.vocab_size,
+        embed_dim=model.embed_dim,
+        units=model.units,
+        num_classes=model.num_classes,
+        layers=model.layers,
+        bidirectional=model.bidirectional,
+        pooling=model.pooling,
+        relu=model.relu,
+    )
+    arrays = fold_weights(weights, np.float64)
+    costs = measure_options(
+        arrays,
+        config,
+        option,
+        split,
+        probes,
+        k=_count_predictions(run),
+        advance=_count_rows(progress, "measuring compressed options", len(split.texts)),
+    )
+    check_accuracy_loss(costs, option, max_accuracy_loss)
+    stored = dataclasses.replace(config, **option._asdict())
     write_lookup(
         partial / bundle.LOOKUP_FOLDER,
-        config=LookupConfig(
-            vocab_size=model.vocab_size,
-            embed_dim=model.embed_dim,
-            units=model.units,
-            num_classes=model.num_classes,
-            layers=model.layers,
-            bidirectional=model.bidirectional,
-            pooling=model.pooling,
-            relu=model.relu,
-        ),
-        arrays=fold_weights(weights),
+        config=stored,
+        arrays=compress_arrays(arrays, stored),
         labels=run.labels,
         tokenizer=run.tokenizer_path.read_bytes(),
         golden=probes,
         max_tokens=run.max_tokens,
+        tolerance=costs.find(option).bounds.probability,
     )
+    if option == EXACT_OPTION:
+        return _Lookup(costs=costs, exact=None)
+    # The bound of a compressed form is wide enough to hide a wrong table, so the exact arrays it
+    # was made from stand the strict test beside it.
+    exact = load_option(arrays, config, EXACT_OPTION)
+    return _Lookup(
+        costs=costs,
+        exact=Runtime(
+            name="lookup_float32",
+            predict=lambda _, ids, lengths: exact.probabilities(ids, lengths),
+            logits=exact.logits,
+        ),
+    )
+
+
+def _count_predictions(run: Run) -> int:
+    """Return how many first classes are compared and counted."""
+    return min(int(run.training.get("num_predict", 3)), run.model.num_classes)
 
 
 def write_forms(
@@ -118,8 +211,10 @@ def write_forms(
     name: str,
     *,
     max_table_mb: int,
-    progress: Callable[[str, int, int], None],
-) -> dict[str, Any]:
+    option: Option,
+    max_accuracy_loss: float,
+    progress: Progress,
+) -> WrittenForms:
     """Write every form of `run`, check them against Keras, and describe them.
 
     Args:
@@ -127,14 +222,17 @@ def write_forms(
         partial: Empty folder to write into.
         name: Artifact name.
         max_table_mb: Largest gate tables allowed, in MiB.
-        progress: Told what is being done: (what, rows done, rows in all).
+        option: How the lookup folder stores its numbers.
+        max_accuracy_loss: Largest fall of accuracy on the test split that `option` may cost.
+        progress: Told what is being done.
 
     Returns:
-        The manifest's fields but for `provenance`, `files` and versions.
+        The manifest's fields, and what depends on the moment.
 
     Raises:
         ExportError: The run cannot be exported; every reason is listed.
         AgreementError: A form differs from the trained model.
+        AccuracyLossError: `option` costs too much accuracy.
     """
 
     def say(what: str) -> None:
@@ -188,10 +286,24 @@ def write_forms(
         reference = load_keras_reference(model)
         probes = _make_probes(run, list(split.texts), reference)
         (partial / bundle.GOLDEN_FILE).write_text(format_golden(probes), encoding="utf-8")
-        _write_lookup(run, weights, partial, probes)
+        lookup = _write_lookup(
+            run, weights, partial, split, probes, option, max_accuracy_loss, progress
+        )
         say("waiting for the tf2onnx oracle")
         wait_for_oracle()
-    result = _check_forms(run, partial, reference, split, probes, progress)
+    runtimes = load_runtimes(partial, run.max_tokens, lookup.costs.find(option).bounds.logit)
+    if lookup.exact is not None:
+        runtimes.append(lookup.exact)
+    result = measure_agreement(
+        reference,
+        runtimes,
+        split,
+        probes,
+        k=_count_predictions(run),
+        advance=_count_rows(progress, "checking agreement on the test split", len(split.texts)),
+    )
+    check_agreement(result.problems)
+    fields["compression"] = lookup.costs.to_json(option, max_accuracy_loss)
     fields["parity"] = result.to_json()
     fields["metrics"] = {
         **{part: dict(values) for part, values in run.metrics.items()},
@@ -207,35 +319,7 @@ def write_forms(
     (partial / bundle.MODEL_CARD_FILE).write_text(
         format_model_card(run, fields, partial), encoding="utf-8"
     )
-    return fields
-
-
-def _check_forms(
-    run: Run,
-    partial: Path,
-    reference: Reference,
-    split: LabelledTexts,
-    probes: list[Probe],
-    progress: Callable[[str, int, int], None],
-) -> AgreementResult:
-    """Load every form back from disk and hold it against Keras."""
-    total = len(split.texts)
-    what = "checking agreement on the test split"
-    progress(what, 0, total)
-    done = 0
-
-    def advance(rows: int) -> None:
-        nonlocal done
-        done += rows
-        progress(what, done, total)
-
-    result = measure_agreement(
-        reference,
-        load_runtimes(partial, run.max_tokens),
-        split,
-        probes,
-        k=min(int(run.training.get("num_predict", 3)), run.model.num_classes),
-        advance=advance,
+    return WrittenForms(
+        fields=fields,
+        latency_us={cost.option: cost.latency_us for cost in lookup.costs.costs},
     )
-    check_agreement(result.problems)
-    return result

@@ -13,15 +13,15 @@ from pathlib import Path
 from typing import Any
 
 from export import bundle
+from export.compression import EXACT_OPTION, Option, list_options
+from export.sizes import format_bytes
 from pipeline.run_folder import Run
 
 _TEMPLATE = string.Template(
     """\
 # $name
 
-Classifies a short text into one of $classes labels. Every form in this folder gives the same
-answers: probabilities within $tolerance of the trained Keras model on all $rows texts of its test
-split, and the same first $k labels.
+Classifies a short text into one of $classes labels. $promise
 
 ## Model
 
@@ -41,6 +41,18 @@ $results
 
 The accuracy of each form was counted on the same pass that compared it with Keras. Speed depends
 on the machine: measure it on yours with `make compare`.
+
+## Compressed lookup tables
+
+`lookup/` of this artifact is stored as: **$option**.
+Smaller is an option of the export (`--lookup-table`, `--lookup-recurrent`), never the default.
+What each would cost, against the exact arrays, on the same test split:
+
+$options
+
+Kernel: the recurrent kernels. Logit diff: the largest difference of a logit over the test split
+and the probes. Changed: texts with another first label / another set of first $k. This export
+refused to publish what loses more than $max_accuracy_loss (a fraction) of top-1 or top-$k accuracy.
 
 ## Limits
 
@@ -145,16 +157,6 @@ def _size(folder: Path, name: str) -> int:
     return sum(file.stat().st_size for file in path.rglob("*") if file.is_file())
 
 
-def format_bytes(size: int) -> str:
-    """Return a size for people, in powers of 1024: `8.3 MiB`."""
-    value = float(size)
-    for unit in ("B", "KiB", "MiB"):
-        if value < 1024:
-            return f"{value:.0f} B" if unit == "B" else f"{value:.1f} {unit}"
-        value /= 1024
-    return f"{value:.1f} GiB"
-
-
 FORM_PATHS = {
     "saved_model": bundle.SAVED_MODEL_FOLDER,
     "saved_model_text": bundle.SAVED_MODEL_TEXT_FOLDER,
@@ -177,6 +179,28 @@ def _format_results(fields: Mapping[str, Any], folder: Path) -> str:
         if form in parity
     ]
     return "\n".join(rows)
+
+
+def _format_promise(parity: Mapping[str, Any], compression: Mapping[str, Any]) -> str:
+    label = Option(compression["table_dtype"], compression["recurrent_dtype"]).label
+    answers = (
+        f"answers: probabilities within {parity['tolerance']:g} of the trained Keras model on all "
+        f"{parity['rows']} texts of its test split, and the same first {parity['k']} labels."
+    )
+    if label == EXACT_OPTION.label:
+        return f"Every form in this folder gives the same\n{answers}"
+    return (
+        f"Every form in this folder but `lookup/` gives the same\n{answers}\n\n`lookup/` is "
+        f"compressed ({label}): its probabilities lie within {compression['tolerance']:g} of the "
+        f"trained model's,\nand its first {parity['k']} labels differ on "
+        f"{parity['backends']['lookup']['top_k_disagreements']} of those texts."
+    )
+
+
+def _format_options(compression: Mapping[str, Any]) -> str:
+    header, *rows = list_options(compression)
+    lines = [f"| {' | '.join(line)} |" for line in (header, *rows)]
+    return "\n".join([lines[0], "|---" * len(header) + "|", *lines[1:]])
 
 
 def _format_model(run: Run) -> str:
@@ -210,13 +234,13 @@ def format_model_card(run: Run, fields: Mapping[str, Any], folder: Path) -> str:
 
     Args:
         run: Where it comes from.
-        fields: The manifest's fields, `metrics` and `parity` among them.
+        fields: The manifest's fields, `metrics`, `parity` and `compression` among them.
         folder: The artifact's folder.
 
     Returns:
         Markdown.
     """
-    parity = fields["parity"]
+    parity, compression = fields["parity"], fields["compression"]
     text = next((text for text, _ in run.read_test_split() if text.strip()), "some text")[:80]
     files = [
         bundle.LABELS_FILE,
@@ -231,7 +255,10 @@ def format_model_card(run: Run, fields: Mapping[str, Any], folder: Path) -> str:
     return _TEMPLATE.substitute(
         name=fields["name"],
         classes=run.model.num_classes,
-        tolerance=f"{parity['tolerance']:g}",
+        promise=_format_promise(parity, compression),
+        option=Option(compression["table_dtype"], compression["recurrent_dtype"]).label,
+        options=_format_options(compression),
+        max_accuracy_loss=f"{compression['max_accuracy_loss']:g}",
         rows=parity["rows"],
         k=parity["k"],
         model=_format_model(run),

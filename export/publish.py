@@ -20,6 +20,7 @@ from filelock import FileLock, Timeout
 
 from export import bundle
 from export.bundle import Artifact, BundleError, read_artifact
+from export.compression import DEFAULT_MAX_ACCURACY_LOSS, EXACT_OPTION, Option
 from export.preflight import DEFAULT_MAX_TABLE_MB
 from pipeline.run_folder import Run, check_run_name, import_tensorflow, read_run
 
@@ -49,10 +50,13 @@ class ExportResult:
     Attributes:
         artifact: The published artifact, read back from disk.
         is_new: False when the newest version already was this one and nothing was written.
+        latency_us: Microseconds a text of each compressed option, on this machine and now;
+            empty when nothing was written.
     """
 
     artifact: Artifact
     is_new: bool
+    latency_us: Mapping[Option, float]
 
 
 def hash_run(run: Run) -> str:
@@ -68,15 +72,17 @@ def hash_exporter() -> str:
     package = Path(__file__).parent
     total = hashlib.sha256()
     for path in sorted(package.rglob("*")):
-        if path.is_file() and "__pycache__" not in path.parts:
+        # What a compiler left beside its sources is not one of them.
+        if path.suffix in (".py", ".c", ".h"):
             total.update(f"{path.relative_to(package).as_posix()} ".encode())
             total.update(f"{bundle.hash_file(path)}\n".encode())
     return total.hexdigest()
 
 
-def _provenance(run: Run) -> dict[str, Any]:
+def _provenance(run: Run, option: Option, max_accuracy_loss: float) -> dict[str, Any]:
     """Return where an artifact comes from; equal provenance means equal bytes."""
     return {
+        "options": {**option._asdict(), "max_accuracy_loss": max_accuracy_loss},
         "run": run.name,
         "run_sha256": hash_run(run),
         "exporter_sha256": hash_exporter(),
@@ -110,6 +116,8 @@ def export_run(
     name: str | None = None,
     force: bool = False,
     max_table_mb: int = DEFAULT_MAX_TABLE_MB,
+    option: Option = EXACT_OPTION,
+    max_accuracy_loss: float = DEFAULT_MAX_ACCURACY_LOSS,
     progress: Progress = lambda what, done, total: None,
 ) -> ExportResult:
     """Export a run in every form, prove that all agree with Keras, and publish.
@@ -120,6 +128,8 @@ def export_run(
         name: Artifact name; the dataset's when None.
         force: Export even if the newest version is the same.
         max_table_mb: Largest gate tables allowed, in MiB.
+        option: How the lookup folder stores its numbers.
+        max_accuracy_loss: Largest fall of accuracy on the test split that `option` may cost.
         progress: Told what is being done.
 
     Returns:
@@ -128,7 +138,8 @@ def export_run(
     Raises:
         RunError: The run cannot be read.
         ExportError: The run cannot be exported; every reason is listed.
-        AgreementError: A form differs from the trained model; nothing was published.
+        AgreementError: A form differs from the trained model, or `option` costs too much
+            accuracy; nothing was published.
         BusyError: Another export is writing the same artifact.
         ValueError: The name is unsafe.
     """
@@ -139,11 +150,11 @@ def export_run(
     folder.mkdir(parents=True, exist_ok=True)
     try:
         with FileLock(folder / ".lock", blocking=False):
-            provenance = _provenance(run)
+            provenance = _provenance(run, option, max_accuracy_loss)
             same = None if force else _find_same(folder, provenance)
             if same is not None:
                 bundle.write_latest(folder)  # heals an export killed between rename and latest
-                return ExportResult(artifact=same, is_new=False)
+                return ExportResult(artifact=same, is_new=False, latency_us={})
             bundle.remove_partials(folder)
             partial = folder / f".partial-{os.getpid()}"
             try:
@@ -152,11 +163,17 @@ def export_run(
                 from export.forms import write_forms
 
                 partial.mkdir()
-                fields = write_forms(
-                    run, partial, name, max_table_mb=max_table_mb, progress=progress
+                forms = write_forms(
+                    run,
+                    partial,
+                    name,
+                    max_table_mb=max_table_mb,
+                    option=option,
+                    max_accuracy_loss=max_accuracy_loss,
+                    progress=progress,
                 )
                 published = bundle.publish_artifact(
-                    partial, folder, {**fields, "provenance": provenance}
+                    partial, folder, {**forms.fields, "provenance": provenance}
                 )
             finally:
                 shutil.rmtree(partial, ignore_errors=True)
@@ -165,4 +182,8 @@ def export_run(
             f"{folder}: expected to be the only export of {name!r}, found another one at work. "
             "Wait for it to end, or choose another --name."
         ) from err
-    return ExportResult(artifact=read_artifact(published, check_hashes=False), is_new=True)
+    return ExportResult(
+        artifact=read_artifact(published, check_hashes=False),
+        is_new=True,
+        latency_us=forms.latency_us,
+    )

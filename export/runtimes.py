@@ -18,7 +18,8 @@ from export.bundle import (
     SAVED_MODEL_TEXT_FOLDER,
     TOKENIZER_FILE,
 )
-from export.lookup import load_lookup
+from export.difference import EXACT, Bounds
+from export.lookup import LookupModel, read_lookup
 from export.weights import UNKNOWN_ID
 from pipeline.run_folder import import_tensorflow
 
@@ -44,6 +45,7 @@ class Runtime:
         encode: Texts -> ids, where the form has a tokenizer that can be asked.
         takes_text: Whether `predict` reads the texts and not the ids.
         takes_no_steps: Whether ids of shape (B, 0) are accepted.
+        bounds: What it may differ by from the trained model.
     """
 
     name: str
@@ -52,6 +54,7 @@ class Runtime:
     encode: Callable[[Sequence[str]], list[list[int]]] | None = None
     takes_text: bool = False
     takes_no_steps: bool = True
+    bounds: Bounds = EXACT
 
 
 def pad_ids(rows: Sequence[Sequence[int]], extra: int = 0) -> tuple[Int32, Int32]:
@@ -135,10 +138,17 @@ def load_onnx(path: Path, name: str = "onnx") -> Runtime:
     return Runtime(name=name, predict=predict, takes_no_steps=False)
 
 
-def load_lookup_runtime(folder: Path) -> Runtime:
-    """Load `lookup/`, checksums verified."""
+def load_lookup_runtime(folder: Path, logit_bound: float = EXACT.logit) -> Runtime:
+    """Load `lookup/`, checksums verified.
+
+    Args:
+        folder: The lookup folder.
+        logit_bound: Of compressed arrays; the folder itself states how far probabilities may be.
+    """
+    files = read_lookup(folder)
     # The gate replays the probes itself, to report a difference instead of failing to load.
-    model = load_lookup(folder, replay_golden=False)
+    model = LookupModel(files, check_tokenizer=False)
+    bounds = Bounds(probability=files.tolerance, logit=logit_bound, same_ranks=False)
 
     def encode(texts: Sequence[str]) -> list[list[int]]:
         ids, lengths = model.encode(texts)
@@ -149,15 +159,19 @@ def load_lookup_runtime(folder: Path) -> Runtime:
         predict=lambda _, ids, lengths: model.probabilities(ids, lengths),
         logits=model.logits,
         encode=encode,
+        bounds=EXACT if files.config.is_exact else bounds,
     )
 
 
-def load_runtimes(folder: Path, max_tokens: int) -> list[Runtime]:
+def load_runtimes(
+    folder: Path, max_tokens: int, lookup_logit_bound: float = EXACT.logit
+) -> list[Runtime]:
     """Load every form of an artifact folder from disk.
 
     Args:
         folder: An artifact, published or about to be.
         max_tokens: Texts are cut to so many ids.
+        lookup_logit_bound: See `load_lookup_runtime`.
 
     Returns:
         `saved_model`, `saved_model_text`, `onnx`, `tf2onnx` and `lookup`, in this order; `tf2onnx`
@@ -172,5 +186,5 @@ def load_runtimes(folder: Path, max_tokens: int) -> list[Runtime]:
     ]
     if (folder / ORACLE_FILE).is_file():
         runtimes.append(load_onnx(folder / ORACLE_FILE, "tf2onnx"))
-    runtimes.append(load_lookup_runtime(folder / LOOKUP_FOLDER))
+    runtimes.append(load_lookup_runtime(folder / LOOKUP_FOLDER, lookup_logit_bound))
     return runtimes

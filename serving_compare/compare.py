@@ -146,7 +146,7 @@ def run_comparison(
     write_workload(scratch / "workload.json", workload)
     k = min(DEFAULT_TOP_K, len(artifact.labels))
     common = {
-        "files": _files(artifact)._asdict(),
+        "files": list_files(artifact)._asdict(),
         "workload": str(scratch / "workload.json"),
         "first_text": questions.golden_texts[0],
     }
@@ -156,6 +156,7 @@ def run_comparison(
         questions.golden,
         tuple(workload.cells),
         k=k,
+        tolerances=read_tolerances(artifact, backends),
     )
     processes, samples = _time_backends(
         backends, workload, profile, common, seed, scratch, progress, began
@@ -185,8 +186,8 @@ def run_comparison(
         },
         sizes={
             backend: {
-                "ids": measure_size_bytes(backend, "ids", _files(artifact)),
-                "text": measure_size_bytes(backend, "text", _files(artifact)),
+                "ids": measure_size_bytes(backend, "ids", list_files(artifact)),
+                "text": measure_size_bytes(backend, "text", list_files(artifact)),
             }
             for backend in backends
         },
@@ -195,14 +196,24 @@ def run_comparison(
     )
 
 
+def read_tolerances(artifact: Artifact, backends: Sequence[str]) -> dict[str, float]:
+    """Return how far from Keras the backends that read the lookup folder may be."""
+    tolerance = read_lookup(artifact.lookup_path, check_hashes=False).tolerance
+    return {name: tolerance for name in backends if name.startswith("lookup")}
+
+
 def describe_artifact(artifact: Artifact) -> dict[str, Any]:
     """Return what a report tells of the artifact; the manifest's hash stands for all its files."""
     manifest_bytes = (artifact.folder / "manifest.json").read_bytes()
+    stored = artifact.manifest.get("compression", {})  # of schema version 1: none, all exact
     return {
         "name": artifact.name,
         "version": artifact.version,
         "manifest_sha256": hashlib.sha256(manifest_bytes).hexdigest(),
-        "model": dict(artifact.manifest["model"]),
+        "model": {
+            **artifact.manifest["model"],
+            **{key: stored[key] for key in ("table_dtype", "recurrent_dtype") if key in stored},
+        },
         "max_tokens": artifact.max_tokens,
     }
 
@@ -227,7 +238,8 @@ def measure_accuracy(
     }
 
 
-def _files(artifact: Artifact) -> ArtifactFiles:
+def list_files(artifact: Artifact) -> ArtifactFiles:
+    """Return where the backends find their files, as absolute paths."""
     return ArtifactFiles(
         saved_model=str(artifact.saved_model_path.resolve()),
         saved_model_text=str(artifact.saved_model_text_path.resolve()),

@@ -35,6 +35,7 @@ FIELDS: dict[str, Any] = {
     "tokenizer_sha256": "0" * 64,
     "metrics": {},
     "parity": {},
+    "compression": {},
     "provenance": {"run": "one"},
 }
 
@@ -224,10 +225,21 @@ def test_malformed_file_records_are_refused(artifact: Path, record: Any) -> None
 
 
 @pytest.mark.parametrize("key", ["schema_version", "format_version"])
-@pytest.mark.parametrize("value", [2, 0, "1", None, True])
+@pytest.mark.parametrize("value", [3, 0, "1", None, True])
 def test_reader_refuses_versions_it_does_not_know(artifact: Path, key: str, value: Any) -> None:
     edit_manifest(artifact, lambda manifest: manifest.update({key: value}))
-    with pytest.raises(BundleError, match=rf"expected {key} 1 to 1, found {value!r}\. Upgrade"):
+    with pytest.raises(BundleError, match=rf"expected {key} 1 to 2, found {value!r}\. Upgrade"):
+        read_artifact(artifact)
+
+
+def test_schema_version_1_has_no_compression(artifact: Path) -> None:
+    edit_manifest(artifact, lambda manifest: manifest.update(schema_version=1))
+    with pytest.raises(BundleError, match=r"missing \[\], unknown \['compression'\]"):
+        read_artifact(artifact)
+    edit_manifest(artifact, lambda manifest: manifest.pop("compression"))
+    assert "compression" not in read_artifact(artifact).manifest
+    edit_manifest(artifact, lambda manifest: manifest.update(schema_version=2))
+    with pytest.raises(BundleError, match=r"missing \['compression'\], unknown \[\]"):
         read_artifact(artifact)
 
 

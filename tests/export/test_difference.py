@@ -9,9 +9,11 @@ from hypothesis.extra.numpy import arrays
 from export.difference import (
     TOLERANCE,
     AgreementError,
+    Bounds,
     DifferenceTally,
     has_other_ranks,
     rank_top_k,
+    round_up,
 )
 
 
@@ -99,3 +101,33 @@ def test_logits_are_measured_against_the_largest_of_their_row() -> None:
 def test_another_shape_is_refused() -> None:
     with pytest.raises(AgreementError, match=r"onnx: expected probabilities of shape \(1, 2\)"):
         tally(rows([0.6, 0.4]), rows([0.6, 0.4, 0.0]))
+
+
+@given(st.floats(0, 1e9))
+def test_rounding_up_gives_a_bound_of_two_digits(value: float) -> None:
+    bound = round_up(value)
+    assert value <= bound <= value * 1.1 + 1e-300
+    assert bound == float(f"{bound:.1e}")
+    assert round_up(bound) == bound
+
+
+@pytest.mark.parametrize(("value", "bound"), [(1e-5, 1e-5), (0.0, 0.0), (np.inf, np.inf)])
+def test_rounding_up_leaves_round_numbers_alone(value: float, bound: float) -> None:
+    assert round_up(value) == bound
+
+
+def test_a_compressed_form_is_held_to_its_own_bounds_and_its_ranks_are_only_counted() -> None:
+    bounds = Bounds(probability=0.21, logit=0.01, same_ranks=False)
+    result = DifferenceTally("lookup", 2, bounds)
+    result.add(rows([0.6, 0.4]), rows([0.4, 0.6]), ["text"])
+    result.add_logits(rows([1.0, 0.0]), rows([1.0, 0.009]))
+    found = result.summarise()
+    assert (found.top_k_disagreements, found.problems) == (1, ())
+    result.add(rows([0.6, 0.4]), rows([0.36, 0.64]), ["worse"])
+    result.add_logits(rows([1.0, 0.0]), rows([1.0, 0.02]))
+    assert result.summarise().problems == (
+        "lookup: expected probabilities within 0.21 of Keras's, found a difference of 0.24 on "
+        "'worse'.",
+        "lookup: expected logits within 0.01 x max(1, largest |logit|) of Keras's, found a "
+        "difference of 0.02.",
+    )

@@ -19,7 +19,10 @@ from export.verify import verify_artifact
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 VERSIONS = [f"v{version}" for version in range(1, FORMAT_VERSION + 1)]
-FROZEN = {"v1": "ed89c42ea2d9f7d231679395ca904271654e631eed0a9ddd8239b9d0fc1a3545"}
+FROZEN = {
+    "v1": "ed89c42ea2d9f7d231679395ca904271654e631eed0a9ddd8239b9d0fc1a3545",
+    "v2": "a3955a43eef813b5462b9e66a7db69f6b1998169b5d79d48ff828c10e0bcff9e",
+}
 """Version -> sha256 over names and contents of its files: nobody edits a frozen artifact."""
 
 
@@ -62,8 +65,17 @@ def test_frozen_tables_replay_in_todays_runtime(version: str) -> None:
     probes = read_lookup(GOLDEN / version / "lookup").golden
     found = model.probabilities(*pad_ids([probe.ids for probe in probes]))
     expected = np.array([probe.probabilities for probe in probes], np.float32)
-    np.testing.assert_allclose(found, expected, atol=1e-5)
+    tolerance = read_lookup(GOLDEN / version / "lookup").tolerance
+    np.testing.assert_allclose(found, expected, rtol=0, atol=tolerance)
     assert [label for label, _ in model.predict([probes[5].text], k=2)[0]]
+
+
+def test_version_2_holds_compressed_arrays() -> None:
+    files = read_lookup(GOLDEN / "v2" / "lookup")
+    assert (files.config.table_dtype, files.config.recurrent_dtype) == ("int16", "int8")
+    compression = read_artifact(GOLDEN / "v2").manifest["compression"]
+    assert compression["tolerance"] == files.tolerance
+    assert len(compression["options"]) == 7
 
 
 @pytest.mark.parametrize("version", VERSIONS)

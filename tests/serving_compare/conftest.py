@@ -119,6 +119,7 @@ def artifact(tmp_path_factory: pytest.TempPathFactory, tokenizer_model: Path) ->
             "tokenizer_sha256": "0" * 64,
             "metrics": {},
             "parity": {},
+            "compression": {"table_dtype": "float32", "recurrent_dtype": "float32"},
             "provenance": {"run": "tiny-run"},
         },
     )

@@ -61,6 +61,19 @@ def test_agreeing_backends_pass_with_their_differences():
     assert found["onnx"]["golden_texts"].max_abs_probability_diff == 0
 
 
+def test_a_backend_may_have_a_tolerance_of_its_own():
+    answers = {"lookup": make_answers(tokens_1=GOLDEN + np.float32(0.01)), "onnx": make_answers()}
+    answers["lookup"]["golden_ids"] = GOLDEN + np.float32(0.01)
+    found = check_agreement(answers, GOLDEN, ("tokens_1",), k=3, tolerances={"lookup": 0.02})
+    assert found["lookup"]["golden_ids"].max_abs_probability_diff == pytest.approx(0.01, rel=1e-3)
+    assert found["onnx"]["workload"].max_abs_probability_diff == pytest.approx(0.01, rel=1e-3)
+    with pytest.raises(AgreementError, match="lookup, golden_ids: expected Keras's .* 0.005 and"):
+        check_agreement(answers, GOLDEN, ("tokens_1",), k=3, tolerances={"lookup": 0.005})
+    with pytest.raises(AgreementError, match="onnx, golden_ids: expected Keras's .* 1e-05 and"):
+        swapped = {"lookup": make_answers(), "onnx": answers["lookup"]}
+        check_agreement(swapped, GOLDEN, ("tokens_1",), k=3, tolerances={"lookup": 0.02})
+
+
 @pytest.mark.parametrize("part", ["golden_ids", "golden_texts"])
 def test_a_backend_that_differs_from_keras_stops_the_comparison(part: str):
     wrong = make_answers(**{part: GOLDEN + np.float32(2e-5)})
