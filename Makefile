@@ -91,10 +91,15 @@ test: lint types test-fast test-slow  ## Lint, types, all tests (under 20 minute
 
 pre-pr: lint types test-fast  ## What to run before a commit
 
+# Every extra but ray (uv has no --no-extra here): all machines of a cluster must run one release of
+# Ray, so the cluster chooses it, and nothing else here needs it.
+LOCKED_EXTRAS := pipeline export score serving dev
+
 lock:  ## Resolve requirements.lock anew from pyproject.toml
 	$(PYTHON) -m venv $(BUILD)/lock-tools
 	$(BUILD)/lock-tools/bin/pip install --quiet uv
-	$(BUILD)/lock-tools/bin/uv pip compile pyproject.toml --all-extras --universal \
+	$(BUILD)/lock-tools/bin/uv pip compile pyproject.toml --universal \
+	  $(addprefix --extra ,$(LOCKED_EXTRAS)) \
 	  --python-version 3.11 --generate-hashes --no-annotate --no-emit-index-url \
 	  --custom-compile-command "make lock" --output-file requirements.lock
 

@@ -98,6 +98,7 @@ class ScoreResult:
         rejected_rows: Rows of the input that are not in the output.
         rejects: Where those are, or None if there are none.
         engine: What computed.
+        workers: How many threads or processes did.
         elapsed_s: Wall time of this run.
     """
 
@@ -107,16 +108,25 @@ class ScoreResult:
     rejected_rows: int
     rejects: Path | None
     engine: str
+    workers: int
     elapsed_s: float
 
 
 @dataclass(frozen=True, kw_only=True)
 class ScoredParts:
-    """How many parts there are, their rows, and those of them an earlier run had finished."""
+    """What came of the work.
+
+    Attributes:
+        parts: How many there are.
+        rows: Their rows.
+        kept_rows: Of those, finished by an earlier run.
+        workers: Threads or processes that scored.
+    """
 
     parts: int
     rows: int
     kept_rows: int
+    workers: int
 
 
 def score_in_threads(
@@ -169,7 +179,7 @@ def score_in_threads(
                 take_first()
         finally:
             pool.shutdown(cancel_futures=True)
-    return ScoredParts(parts=parts, rows=rows, kept_rows=kept_rows)
+    return ScoredParts(parts=parts, rows=rows, kept_rows=kept_rows, workers=config.threads)
 
 
 PartScorer = Callable[[ScoreConfig, TextTable, PartStore, LookupModel, Progress], ScoredParts]
@@ -260,5 +270,6 @@ def score_file(
         rejected_rows=rejected_rows,
         rejects=store.published_rejects if rejected_rows else None,
         engine=model.engine.name,
+        workers=scored.workers,
         elapsed_s=time.perf_counter() - started,
     )

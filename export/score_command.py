@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import sys
 from collections.abc import Iterator
@@ -23,6 +24,7 @@ from export.lookup import ArtifactError
 from export.part_store import ScoreError
 from export.score import (
     DEFAULT_PART_ROWS,
+    PartScorer,
     ScoreConfig,
     ScoreResult,
     score_file,
@@ -60,7 +62,23 @@ def _progress_bar(console: Console) -> Iterator[ShowProgress]:
         yield show
 
 
-def _print_result(console: Console, target: Path, result: ScoreResult) -> None:
+def _find_scorer(use_ray: bool, workers: int | None) -> PartScorer:
+    """Return what does the work: threads of this process, or workers of a Ray cluster."""
+    if not use_ray:
+        if workers is not None:
+            raise ScoreError("--workers: expected --ray beside it, found none. Say --threads.")
+        return score_in_threads
+    try:
+        from export.score_ray import score_on_ray
+    except ImportError as err:
+        raise ScoreError(
+            f"--ray: expected the package ray, found: {err}. Run `pip install 'ray[data]'` on "
+            "every machine of the cluster."
+        ) from err
+    return functools.partial(score_on_ray, workers=workers)
+
+
+def _print_result(console: Console, target: Path, result: ScoreResult, workers: str) -> None:
     def say(text: str) -> None:
         console.print(text, highlight=False, soft_wrap=True, markup=False)
 
@@ -69,7 +87,7 @@ def _print_result(console: Console, target: Path, result: ScoreResult) -> None:
     kept = f", {result.kept_rows:,} kept from an earlier run" if result.kept_rows else ""
     say(
         f"{target}: {result.rows:,} rows; {scored:,} scored in {result.elapsed_s:.1f} s "
-        f"({rate:,.0f} rows/s, engine {result.engine}){kept}."
+        f"({rate:,.0f} rows/s, engine {result.engine}, {result.workers} {workers}){kept}."
     )
     if result.blank_rows:
         say(f"{result.blank_rows:,} rows have no text: scored as one unknown token.")
@@ -109,6 +127,12 @@ def _print_result(console: Console, target: Path, result: ScoreResult) -> None:
     show_default=True,
     help="What computes; auto takes the fastest there is.",
 )
+@click.option("--ray", "use_ray", is_flag=True, help="Score on a Ray cluster: docs/scaling.md.")
+@click.option(
+    "--workers",
+    type=click.IntRange(1),
+    help="Ray worker processes.  [default: the cluster's CPUs]",
+)
 @click.option("--restart", is_flag=True, help="Forget finished parts, and replace an existing OUT.")
 def score_command(
     artifact: Path,
@@ -119,6 +143,8 @@ def score_command(
     batch: int,
     threads: int,
     engine: str,
+    use_ray: bool,
+    workers: int | None,
     restart: bool,
 ) -> None:
     """Score a column of a CSV, gzipped CSV or Parquet file.
@@ -134,6 +160,7 @@ def score_command(
     Example: python -m export score build/artifacts/wordnet31/1 titles.csv.gz scored.parquet
     """
     try:
+        score_parts = _find_scorer(use_ray, workers)
         config = ScoreConfig(
             artifact=artifact,
             source=source,
@@ -146,11 +173,11 @@ def score_command(
             restart=restart,
         )
         with _progress_bar(Console(stderr=True)) as progress:
-            result = score_file(config, progress, score_parts=score_in_threads)
+            result = score_file(config, progress, score_parts=score_parts)
     except (ScoreError, TableError, ArtifactError, ImportError, ValueError, OSError) as err:
         click.echo(f"error: {err}", err=True)
         sys.exit(2)
     except KeyboardInterrupt:
         click.echo("\nStopped. Finished parts are kept: run the same command to go on.", err=True)
         sys.exit(130)
-    _print_result(Console(), target, result)
+    _print_result(Console(), target, result, "Ray workers" if use_ray else "threads")

@@ -121,12 +121,14 @@ def publish_file(path: Path, partial: Path) -> Iterator[IO[bytes]]:
 
 def write_part(path: Path, table: Any) -> None:
     """Write some scored rows; the file is there whole or not at all."""
+    with publish_file(path, path.with_name(f".{path.name}.partial")) as file:
+        _write_ipc(file, table)
+
+
+def _write_ipc(sink: Any, table: Any) -> None:
     # The slices of a dictionary column may come with a dictionary each; a file holds one.
     options = pyarrow.ipc.IpcWriteOptions(unify_dictionaries=True)
-    with (
-        publish_file(path, path.with_name(f".{path.name}.partial")) as file,
-        pyarrow.ipc.new_file(file, table.schema, options=options) as writer,
-    ):
+    with pyarrow.ipc.new_file(sink, table.schema, options=options) as writer:
         writer.write_table(table)
 
 
@@ -144,6 +146,19 @@ def read_part(path: Path) -> Any:
             f"{path}: expected a whole part, found it damaged ({err}). Delete it and run the same "
             "command again."
         ) from err
+
+
+def pack_table(table: Any) -> bytes:
+    """Return a pyarrow table as the bytes of an Arrow IPC file, to be sent somewhere."""
+    sink = pyarrow.BufferOutputStream()
+    _write_ipc(sink, table)
+    packed: bytes = sink.getvalue().to_pybytes()
+    return packed
+
+
+def unpack_table(packed: bytes) -> Any:
+    """Return the pyarrow table that `pack_table` packed."""
+    return pyarrow.ipc.open_file(packed).read_all()
 
 
 def write_table(

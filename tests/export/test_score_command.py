@@ -69,6 +69,20 @@ def test_bad_input_exits_with_two_and_one_line(
         assert run_cli(tiny_lookup, titles, out, *option).exit_code == 2
 
 
+def test_ray_is_asked_for_by_name(
+    titles: Path, tiny_lookup: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    result = run_cli(tiny_lookup, titles, tmp_path / "out.csv", "--workers", 2)
+    assert result.exit_code == 2
+    assert "--workers: expected --ray beside it, found none. Say --threads." in result.stderr
+    monkeypatch.setitem(sys.modules, "ray", None)
+    monkeypatch.delitem(sys.modules, "export.score_ray", raising=False)
+    result = run_cli(tiny_lookup, titles, tmp_path / "out.csv", "--ray")
+    assert result.exit_code == 2
+    assert "--ray: expected the package ray, found: import of ray halted" in result.stderr
+    assert "Run `pip install 'ray[data]'` on every machine of the cluster." in result.stderr
+
+
 def test_interrupting_says_that_it_goes_on(
     titles: Path, tiny_lookup: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
