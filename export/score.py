@@ -28,7 +28,7 @@ from export.part_store import (
     check_unchanged,
     read_input_state,
 )
-from export.score_rows import BLOCK_ROWS, find_lookup, score_table
+from export.score_rows import BLOCK_ROWS, find_lookup, name_engine, score_table
 from export.scored_table import find_format, make_schema
 from export.text_table import (
     TableSlice,
@@ -199,7 +199,8 @@ def load_model(config: ScoreConfig) -> LookupModel:
             f"k: expected 1 to {model.num_classes}, the labels of {config.artifact}, found "
             f"{config.k}."
         )
-    model.encode([""])  # a tokenizer that cannot be used is known before any work
+    # No word table holds this word, so a tokenizer that cannot be used is known before any work.
+    model.encode(["\ue000"])
     return model
 
 
@@ -208,7 +209,7 @@ def _make_state(config: ScoreConfig, model: LookupModel, store: PartStore) -> Sc
     return ScoreState(
         input=read_input_state(config.source, {} if config.restart else store.read_state()),
         lookup_sha256=hashlib.sha256(manifest).hexdigest(),
-        engine=model.engine.name,
+        engine=name_engine(model),
         text_column=config.text_column,
         k=config.k,
         part_rows=config.whole_part_rows,
@@ -269,7 +270,7 @@ def score_file(
         blank_rows=blank_rows,
         rejected_rows=rejected_rows,
         rejects=store.published_rejects if rejected_rows else None,
-        engine=model.engine.name,
+        engine=name_engine(model),
         workers=scored.workers,
         elapsed_s=time.perf_counter() - started,
     )

@@ -32,6 +32,12 @@ def find_lookup(artifact: Path) -> Path:
     return inner if (inner / MANIFEST_FILE).is_file() else artifact
 
 
+def name_engine(model: LookupModel) -> str:
+    """Return what computes, down to what its last bits depend on: "numpy", "native avx2"."""
+    isa = getattr(model.engine, "isa", None)
+    return f"{model.engine.name} {isa}" if isa else model.engine.name
+
+
 def find_top(
     probabilities: npt.NDArray[np.float32], k: int
 ) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.float32]]:

@@ -11,7 +11,7 @@ from hypothesis.extra import numpy as arrays
 
 from export import score_rows
 from export.lookup import LookupModel, load_lookup
-from export.score_rows import find_lookup, find_top, score_table, score_texts
+from export.score_rows import find_lookup, find_top, name_engine, score_table, score_texts
 from tests.export.tiny import make_texts
 
 
@@ -91,6 +91,12 @@ def test_no_text_is_scored_as_one_unknown_token(model: LookupModel) -> None:
     for row in scored.to_pylist():
         assert row["probability_1"] == pytest.approx(float(unknown.max()), abs=1e-6)
         assert row["label_1"] == model.labels[int(unknown.argmax())]
+
+
+def test_an_engine_is_named_with_its_instruction_set(model: LookupModel, tiny_lookup: Path) -> None:
+    assert name_engine(load_lookup(tiny_lookup, engine="numpy")) == "numpy"
+    isa = getattr(model.engine, "isa", "")
+    assert name_engine(model) == f"{model.engine.name} {isa}".strip()
 
 
 def test_no_rows_give_no_scores(model: LookupModel) -> None:
