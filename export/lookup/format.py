@@ -39,6 +39,7 @@ from .errors import (
     LabelsError,
     MissingFileError,
     NonFiniteError,
+    PaddingRowError,
     QuantisationError,
     UnexpectedFileError,
     UnsafeFileError,
@@ -61,7 +62,7 @@ from .manifest import (
     parse_json,
     parse_manifest,
 )
-from .values import check_kernel_integers, check_scale, is_finite
+from .values import check_kernel_integers, check_padding_row, check_scale, is_finite
 from .word_arrays import WordArrays, check_word_bounds, check_word_content
 
 _ARRAY_CAP = MAX_HEADER_BYTES + 4 * 1_000_000 * 3 * 4096
@@ -199,12 +200,9 @@ def _check_arrays(arrays: LookupArrays, config: LookupConfig) -> None:
     for name, array in arrays.items():
         if not is_finite(array):
             raise ValueError(f"arrays[{name!r}]: expected finite values, found NaN or infinity.")
-        if name.startswith("gate_table") and not np.array_equal(array[0], array[1]):
-            raise ValueError(
-                f"arrays[{name!r}]: expected row 0 (padding) equal to row 1 (unknown), found "
-                "them to differ. Copy embedding row 1 over row 0 before folding."
-            )
         try:
+            if name.startswith("gate_table"):
+                check_padding_row(array)
             _check_quantised(name, array)
         except ValueError as err:
             raise ValueError(f"arrays[{name!r}]: {err}") from err
@@ -316,6 +314,11 @@ def _check_values(folder: Path, arrays: LookupArrays, *, read_tables: bool) -> N
             raise NonFiniteError(
                 f"{path}: expected finite weights, found NaN or infinity. Train and export again."
             )
+        try:
+            if name.startswith("gate_table"):
+                check_padding_row(array)
+        except ValueError as err:
+            raise PaddingRowError(f"{path}: {err} {REMEDY}") from err
         try:
             _check_quantised(name, array)
         except ValueError as err:

@@ -18,6 +18,7 @@ from export.lookup import (
     LabelsError,
     MissingFileError,
     NonFiniteError,
+    PaddingRowError,
     QuantisationError,
     UnexpectedFileError,
     UnsafeFileError,
@@ -201,7 +202,7 @@ def test_writer_names_the_probe_that_does_not_fit(tmp_path, raw_model, content):
         (
             lambda a: a["gate_table"].__setitem__(0, 0.5),
             "arrays['gate_table']: expected row 0 (padding) equal to row 1 (unknown), found "
-            "them to differ. Copy embedding row 1 over row 0 before folding.",
+            "them to differ.",
         ),
     ],
 )
@@ -393,6 +394,17 @@ def test_reader_refuses_infinity_in_the_table_when_it_reads_it(folder):
     forge_array(folder, "gate_table.npy", table)
     with pytest.raises(NonFiniteError, match=r"gate_table\.npy: expected finite weights"):
         read_lookup(folder)
+
+
+@pytest.mark.parametrize("check_hashes", [True, False])
+@pytest.mark.parametrize("name", ["gate_table", "gate_table_backward"])
+def test_reader_refuses_padding_that_is_no_unknown_token(folder, name, check_hashes):
+    table = np.array(read_lookup(folder).arrays[name])
+    table[0, 17] += 1
+    forge_array(folder, f"{name}.npy", table)
+    message = f"{name}.npy: expected row 0 (padding) equal to row 1 (unknown), found them to diff"
+    with pytest.raises(PaddingRowError, match=re.escape(message)):
+        read_lookup(folder, check_hashes=check_hashes)
 
 
 @pytest.fixture

@@ -6,7 +6,12 @@ import numpy as np
 import pytest
 
 from export.lookup import values
-from export.lookup.values import check_kernel_integers, check_scale, is_finite
+from export.lookup.values import (
+    check_kernel_integers,
+    check_padding_row,
+    check_scale,
+    is_finite,
+)
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float16])
@@ -52,3 +57,13 @@ def test_kernel_columns_may_add_up_to_what_int32_can_hold():
     message = "expected columns whose magnitudes add up to at most 131071, found 131072 in column 4"
     with pytest.raises(ValueError, match=re.escape(message)):
         check_kernel_integers(kernel)
+
+
+@pytest.mark.parametrize("shape", [(3,), (3, 4)])
+def test_the_padding_row_is_the_unknown_row_to_the_bit(shape):
+    table = np.zeros(shape, np.float32)
+    check_padding_row(table)
+    table[0] = -0.0
+    message = "expected row 0 (padding) equal to row 1 (unknown), found them to differ."
+    with pytest.raises(ValueError, match=re.escape(message)):
+        check_padding_row(table)
