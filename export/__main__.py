@@ -25,7 +25,7 @@ from export.compression import DEFAULT_MAX_ACCURACY_LOSS, Option, list_options
 from export.difference import AgreementError
 from export.lookup import ArtifactError
 from export.lookup.config import RecurrentDtype, TableDtype
-from export.model_card import FORM_PATHS
+from export.model_card import FORM_PATHS, describe_word_table
 from export.preflight import DEFAULT_MAX_TABLE_MB, ExportError
 from export.publish import BusyError, export_run
 from export.score_command import score_command
@@ -221,6 +221,8 @@ def export_command(
         },
     )
     _print_options(console, artifact, result.latency_us)
+    words = describe_word_table(artifact.manifest["word_table"])
+    console.print(words, highlight=False, markup=False, soft_wrap=True)
     if result.is_new:
         console.print(f"Published {artifact.folder}", highlight=False, soft_wrap=True)
     else:

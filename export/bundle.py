@@ -76,7 +76,7 @@ _KEYS_1 = frozenset(
         "provenance",
     }
 )
-_KEYS = {1: _KEYS_1, 2: _KEYS_1 | {"compression"}}
+_KEYS = {1: _KEYS_1, 2: _KEYS_1 | {"compression", "word_table"}}
 """Schema version to the keys of manifest.json."""
 
 

@@ -28,7 +28,7 @@ from export.compress import compress_arrays
 from export.compression import EXACT_OPTION, CompressionResult, Option, check_accuracy_loss
 from export.fold import fold_weights
 from export.golden import choose_probe_texts, encode_texts
-from export.lookup import LookupConfig, Probe, format_golden, write_lookup
+from export.lookup import LookupConfig, Probe, WordArrays, format_golden, write_lookup
 from export.model_card import format_model_card
 from export.onnx_graph import build_onnx, write_onnx
 from export.option_cost import load_option, measure_options
@@ -43,6 +43,7 @@ from export.runtimes import (
 from export.saved_model import IdsClassifier, TextClassifier, write_saved_model
 from export.tf2onnx_graph import convert_in_background
 from export.weights import ModelWeights, read_keras_weights, take_weights
+from export.word_table import build_word_table
 from pipeline.run_folder import Run, load_model
 
 Progress = Callable[[str, int, int], None]
@@ -143,6 +144,7 @@ def _write_lookup(
     partial: Path,
     split: LabelledTexts,
     probes: list[Probe],
+    words: WordArrays | None,
     option: Option,
     max_accuracy_loss: float,
     progress: Progress,
@@ -184,6 +186,7 @@ def _write_lookup(
         golden=probes,
         max_tokens=run.max_tokens,
         tolerance=costs.find(option).bounds.probability,
+        words=words,
     )
     if option == EXACT_OPTION:
         return _Lookup(costs=costs, exact=None)
@@ -231,6 +234,7 @@ def write_forms(
 
     Raises:
         ExportError: The run cannot be exported; every reason is listed.
+        RunError: A file of the run is damaged.
         AgreementError: A form differs from the trained model.
         AccuracyLossError: `option` costs too much accuracy.
     """
@@ -286,8 +290,22 @@ def write_forms(
         reference = load_keras_reference(model)
         probes = _make_probes(run, list(split.texts), reference)
         (partial / bundle.GOLDEN_FILE).write_text(format_golden(probes), encoding="utf-8")
+        word_table = build_word_table(
+            tokenizer,
+            run.read_words(),
+            test_texts=split.texts,
+            probe_texts=[probe.text for probe in probes],
+        )
         lookup = _write_lookup(
-            run, weights, partial, split, probes, option, max_accuracy_loss, progress
+            run,
+            weights,
+            partial,
+            split,
+            probes,
+            word_table.words,
+            option,
+            max_accuracy_loss,
+            progress,
         )
         say("waiting for the tf2onnx oracle")
         wait_for_oracle()
@@ -304,6 +322,7 @@ def write_forms(
     )
     check_agreement(result.problems)
     fields["compression"] = lookup.costs.to_json(option, max_accuracy_loss)
+    fields["word_table"] = word_table.to_json()
     fields["parity"] = result.to_json()
     fields["metrics"] = {
         **{part: dict(values) for part, values in run.metrics.items()},

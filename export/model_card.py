@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import string
+import textwrap
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -54,6 +55,10 @@ Kernel: the recurrent kernels. Logit diff: the largest difference of a logit ove
 and the probes. Changed: texts with another first label / another set of first $k. This export
 refused to publish what loses more than $max_accuracy_loss (a fraction) of top-1 or top-$k accuracy.
 
+## Word table
+
+$word_table
+
 ## Limits
 
 - Texts are cut to $max_tokens tokens. A text without any known token reads as one unknown token.
@@ -68,7 +73,7 @@ refused to publish what loses more than $max_accuracy_loss (a fraction) of top-1
 `ids` below are (B, T) int32, padded on the right with 0; `lengths` are (B,) int32. Run the
 snippets in this folder.
 
-Lookup tables, with NumPy alone (and sentencepiece for raw text):
+Lookup tables, with NumPy alone (and sentencepiece for words that are not in the word table):
 
 ```python
 import sys
@@ -203,6 +208,18 @@ def _format_options(compression: Mapping[str, Any]) -> str:
     return "\n".join([lines[0], "|---" * len(header) + "|", *lines[1:]])
 
 
+def describe_word_table(entry: Mapping[str, Any]) -> str:
+    """Return what a manifest's `word_table` entry says, whole sentences for people."""
+    if entry["refusal"] is not None:
+        return f"`lookup/` has no word table. {entry['refusal']}"
+    return (
+        f"`lookup/` holds the ids of {entry['words']} words of the training texts, among them "
+        f"{entry['test_word_share']:.1%} of the words of the test split and all words of "
+        f"{entry['test_text_share']:.1%} of its texts. Ids by the table were compared with the "
+        f"tokenizer's own on {entry['checked_texts']} texts."
+    )
+
+
 def _format_model(run: Run) -> str:
     model = run.model
     direction = "bidirectional GRU" if model.bidirectional else "GRU"
@@ -234,7 +251,8 @@ def format_model_card(run: Run, fields: Mapping[str, Any], folder: Path) -> str:
 
     Args:
         run: Where it comes from.
-        fields: The manifest's fields, `metrics`, `parity` and `compression` among them.
+        fields: The manifest's fields, `metrics`, `parity`, `compression` and `word_table` among
+            them.
         folder: The artifact's folder.
 
     Returns:
@@ -259,6 +277,9 @@ def format_model_card(run: Run, fields: Mapping[str, Any], folder: Path) -> str:
         option=Option(compression["table_dtype"], compression["recurrent_dtype"]).label,
         options=_format_options(compression),
         max_accuracy_loss=f"{compression['max_accuracy_loss']:g}",
+        word_table=textwrap.fill(
+            describe_word_table(fields["word_table"]), 100, break_on_hyphens=False
+        ),
         rows=parity["rows"],
         k=parity["k"],
         model=_format_model(run),

@@ -62,7 +62,10 @@ class ExportResult:
 def hash_run(run: Run) -> str:
     """Return the sha256 over every file an export reads from the run."""
     total = hashlib.sha256()
-    for name in ("run.json", "labels.json", "model.keras", "test_split.jsonl", "tokenizer.model"):
+    names = ["run.json", "labels.json", "model.keras", "test_split.jsonl", "tokenizer.model"]
+    if run.words_path.is_file():
+        names.append(run.words_path.name)
+    for name in names:
         total.update(f"{name} {bundle.hash_file(run.folder / name)}\n".encode())
     return total.hexdigest()
 

@@ -36,6 +36,7 @@ FIELDS: dict[str, Any] = {
     "metrics": {},
     "parity": {},
     "compression": {},
+    "word_table": {},
     "provenance": {"run": "one"},
 }
 
@@ -232,14 +233,15 @@ def test_reader_refuses_versions_it_does_not_know(artifact: Path, key: str, valu
         read_artifact(artifact)
 
 
-def test_schema_version_1_has_no_compression(artifact: Path) -> None:
+def test_schema_version_1_has_no_compression_and_no_word_table(artifact: Path) -> None:
     edit_manifest(artifact, lambda manifest: manifest.update(schema_version=1))
-    with pytest.raises(BundleError, match=r"missing \[\], unknown \['compression'\]"):
+    with pytest.raises(BundleError, match=r"missing \[\], unknown \['compression', 'word_table'\]"):
         read_artifact(artifact)
-    edit_manifest(artifact, lambda manifest: manifest.pop("compression"))
+    for key in ("compression", "word_table"):
+        edit_manifest(artifact, lambda manifest, key=key: manifest.pop(key))
     assert "compression" not in read_artifact(artifact).manifest
     edit_manifest(artifact, lambda manifest: manifest.update(schema_version=2))
-    with pytest.raises(BundleError, match=r"missing \['compression'\], unknown \[\]"):
+    with pytest.raises(BundleError, match=r"missing \['compression', 'word_table'\], unknown \[\]"):
         read_artifact(artifact)
 
 

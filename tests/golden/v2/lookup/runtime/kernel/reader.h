@@ -116,12 +116,16 @@ static gt_status gt_check_entries(const gt_place *place, DIR *directory, gt_layo
         sizes[i] = entry.st_size;
     }
     rewinddir(directory);
-    for (const char *name; (name = gt_next_entry(directory)) != NULL;)
+    for (const char *name; (name = gt_next_entry(directory)) != NULL;) {
+        const int is_runtime = strcmp(name, GT_RUNTIME_FOLDER) == 0 &&
+                               fstatat(dirfd(directory), name, &entry, AT_SYMLINK_NOFOLLOW) == 0 &&
+                               S_ISDIR(entry.st_mode);
         if (gt_find_file(layout, name) == NULL && strcmp(name, GT_MANIFEST_FILE) != 0 &&
-            strcmp(name, GT_RUNTIME_FOLDER) != 0)
+            !is_runtime)
             return gt_refuse(place, gt_quote(quoted, name, strlen(name)), GT_ERROR_FORMAT,
                              "expected only files that manifest.json lists, found this one. "
                              "Remove it, or copy the artifact again.");
+    }
     for (int i = 0; i < layout->count; ++i)
         if (sizes[i] != layout->files[i].bytes)
             return gt_refuse(place, layout->files[i].name, GT_ERROR_FORMAT,
