@@ -37,7 +37,7 @@ from .format import LookupFiles, read_lookup, write_lookup
 from .golden import Probe, format_golden
 from .model import LookupModel, load_lookup
 from .native import NativeUnavailableError
-from .stream import Stream
+from .stream import Stream, StreamBatch
 from .word_arrays import WordArrays
 
 __all__ = [
@@ -62,6 +62,7 @@ __all__ = [
     "Probe",
     "QuantisationError",
     "Stream",
+    "StreamBatch",
     "TokenizerError",
     "UnexpectedFileError",
     "UnsafeFileError",

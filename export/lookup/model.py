@@ -21,7 +21,7 @@ from .format import LookupFiles, read_lookup
 from .gru import Int32Array
 from .manifest import GOLDEN_FILE, UNK_ID
 from .native_engine import NativeEngine
-from .stream import Stream
+from .stream import Stream, StreamBatch
 from .text import TextEncoder
 
 FEW_TEXTS = 4
@@ -191,8 +191,20 @@ class LookupModel:
         ]
 
     def stream(self) -> Stream:
-        """Return a stream that reads one text token by token."""
-        return Stream(self.engine, self.vocab_size, softmax)
+        """Return a stream that reads one text token by token, or word by word."""
+        return Stream(
+            self.engine, self.vocab_size, self.max_tokens, softmax, self._encoder.encode_words
+        )
+
+    def streams(self, count: int) -> StreamBatch:
+        """Return `count` streams, at least 1, that are pushed and asked together.
+
+        Raises:
+            ValueError: `count` is below 1.
+        """
+        if count < 1:
+            raise ValueError(f"count: expected at least 1, found {count}.")
+        return StreamBatch([self.stream() for _ in range(count)], softmax)
 
     def _check(self, ids: ArrayLike, lengths: ArrayLike) -> tuple[Int32Array, Int32Array]:
         """Return checked ids (B, T) int32, T >= 1, and lengths (B,) int32 from 1 to T."""

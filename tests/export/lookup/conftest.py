@@ -184,6 +184,29 @@ def raw_model_session() -> Callable[..., RawModel]:
     return make_raw_model
 
 
+@pytest.fixture(scope="session")
+def content_session() -> Callable[..., dict[str, Any]]:
+    """`make_content`, for fixtures that serve many tests."""
+    return make_content
+
+
+def make_words(entries: dict[bytes, list[int]]) -> WordArrays:
+    """Return the word table of words and their ids."""
+    ordered = sorted(entries.items())
+    return WordArrays(
+        word_bytes=np.frombuffer(b"".join(word for word, _ in ordered), np.uint8),
+        word_ends=np.cumsum([len(word) for word, _ in ordered]).astype(np.uint32),
+        word_ids=np.array([token for _, ids in ordered for token in ids], np.int32),
+        word_id_ends=np.cumsum([len(ids) for _, ids in ordered]).astype(np.uint32),
+    )
+
+
+@pytest.fixture(scope="session")
+def words() -> Callable[[dict[bytes, list[int]]], WordArrays]:
+    """`make_words`, for tests that need a word table."""
+    return make_words
+
+
 @pytest.fixture
 def content() -> Callable[..., dict[str, Any]]:
     """`make_content`, for tests that write a folder of their own."""

@@ -17,7 +17,6 @@ from export.lookup import native
 from export.lookup.model import softmax
 from export.lookup.native_engine import NativeEngine
 from export.lookup.numpy_engine import NumpyEngine
-from export.lookup.word_arrays import WordArrays
 
 pytestmark = pytest.mark.skipif(
     not native.is_available(), reason="the kernel is not built here: no C compiler"
@@ -314,22 +313,14 @@ def test_32_threads_get_what_one_gets(raw_model, lookup_files, bidirectional):
 WORDS = {"cat": [5, 6], "dog": [7], "고양이": [8, 9, 10], "--": [], "é": [11]}
 
 
-def make_words(entries: dict[str, list[int]]) -> WordArrays:
-    ordered = sorted((word.encode(), ids) for word, ids in entries.items())
-    return WordArrays(
-        word_bytes=np.frombuffer(b"".join(word for word, _ in ordered), np.uint8),
-        word_ends=np.cumsum([len(word) for word, _ in ordered]).astype(np.uint32),
-        word_ids=np.array([token for _, ids in ordered for token in ids], np.int32),
-        word_id_ends=np.cumsum([len(ids) for _, ids in ordered]).astype(np.uint32),
-    )
-
-
 @pytest.fixture(scope="module")
 def text_engine(request):
     make_raw = request.getfixturevalue("raw_model_session")
     files = request.getfixturevalue("lookup_files")
     model = make_raw(bidirectional=False)
-    return NativeEngine(files(model.config, model.fold(), make_words(WORDS)))
+    words = request.getfixturevalue("words")
+    table = words({word.encode(): ids for word, ids in WORDS.items()})
+    return NativeEngine(files(model.config, model.fold(), table))
 
 
 def encode_unseen(word: str) -> list[int]:
@@ -371,12 +362,12 @@ def test_predict_gives_the_best_labels_first(text_engine):
             text_engine.predict("cat", k, encode_unseen)
 
 
-def test_equal_probabilities_stand_in_the_order_of_their_classes(raw_model, lookup_files):
+def test_equal_probabilities_stand_in_the_order_of_their_classes(raw_model, lookup_files, words):
     model = raw_model(num_classes=9)
     arrays = model.fold()
     arrays["head_kernel"] = np.zeros_like(arrays["head_kernel"])
     arrays["head_bias"] = np.array([0, 1, 0, 1, 0, 1, 0, 0, 1], np.float32)
-    engine = NativeEngine(lookup_files(model.config, arrays, make_words(WORDS)))
+    engine = NativeEngine(lookup_files(model.config, arrays, words({b"cat": [5]})))
     found = [label for label, _ in engine.predict("cat", 9, encode_unseen)]
     assert found == [f"label {index}" for index in (1, 3, 5, 8, 0, 2, 4, 6, 7)]
 

@@ -1,18 +1,23 @@
 from __future__ import annotations
 
 import itertools
+import os
 import re
+import subprocess
+import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from export.lookup import load_lookup, native, write_lookup
+from export.lookup import Probe, load_lookup, native, write_lookup
 
 TOLERANCE = 2e-6
 """float32 rounding through at most 2 layers of 12 steps."""
 
+ROOT = Path(__file__).parents[3]
 SHAPES = list(itertools.product((False, True), (1, 2), ("last", "max", "mean")))
 
 
@@ -124,3 +129,96 @@ def test_tokens_outside_the_vocabulary_are_refused(model, token):
 def test_tokens_that_are_no_integers_are_refused(model, token):
     with pytest.raises(TypeError, match="cannot be interpreted as an integer"):
         model.stream().push(token)
+
+
+# ---- text, and several streams ----
+
+
+@pytest.fixture(scope="module", params=["native", "numpy"])
+def text_model(request, tmp_path_factory, tokenizer):
+    """A model with a word table that its tokenizer agrees with."""
+    if request.param == "native" and not native.is_available():
+        pytest.skip("the kernel is not built here: no C compiler")
+    import sentencepiece
+
+    processor = sentencepiece.SentencePieceProcessor(model_proto=tokenizer)
+    words = {word.encode(): processor.encode(word) for word in ("the", "cat", "고양이", "--")}
+    raw = request.getfixturevalue("raw_model_session")(vocab_size=48)
+    content = request.getfixturevalue("content_session")(raw, tokenizer)
+    golden = [Probe("", (1,), tuple(raw.probabilities([1]).tolist()))]
+    folder = tmp_path_factory.mktemp("text") / "lookup"
+    write_lookup(
+        folder, **(content | {"golden": golden, "words": request.getfixturevalue("words")(words)})
+    )
+    return load_lookup(folder, engine=request.param)
+
+
+texts = st.lists(
+    st.sampled_from(["the", "cat", "고양이", "--", "", "dog", "é", "☃", "sat"]), max_size=25
+)
+
+
+@settings(deadline=None, max_examples=60)
+@given(texts, st.randoms())
+def test_pushing_words_gives_what_the_text_gives(text_model, words, random):
+    stream = text_model.stream()
+    rest = list(words)
+    while rest:  # in pieces of any number of words
+        count = random.randint(1, len(rest))
+        stream.push_text(" ".join(rest[:count]))
+        del rest[:count]
+    ids, lengths = text_model.encode([" ".join(words)])
+    expected = text_model.probabilities(ids, lengths)[0]
+    np.testing.assert_allclose(stream.probabilities(), expected, rtol=0, atol=TOLERANCE)
+
+
+def test_pushing_text_tells_how_many_tokens_it_had(text_model):
+    stream = text_model.stream()
+    assert stream.push_text("") == 0
+    assert stream.push_text("the cat") == stream.length > 0
+    for _ in range(20):
+        stream.push_text("the cat")
+    assert stream.length == text_model.max_tokens
+    assert stream.push_text("cat") == 0
+
+
+def test_pushing_what_is_no_text_is_refused(text_model):
+    stream = text_model.stream()
+    with pytest.raises(TypeError, match=r"^text: expected a string, found list \['a'\]\.$"):
+        stream.push_text(["a"])
+    with pytest.raises(ValueError, match=r"^text: expected text that UTF-8 can hold, found the"):
+        stream.push_text("\ud800")
+
+
+@every_shape
+def test_streams_of_a_batch_answer_as_each_would_alone(model):
+    batch = model.streams(3)
+    batch.push([3, None, 4])
+    batch.push([5, 6, None])
+    batch.push([None, None, None])
+    expected = [whole(model, tokens) for tokens in ([3, 5], [6], [4])]
+    assert len(batch) == 3 and batch[0].length == 2
+    np.testing.assert_allclose(batch.probabilities(), expected, rtol=0, atol=TOLERANCE)
+
+
+def test_batches_of_streams_refuse_what_does_not_fit(model):
+    with pytest.raises(ValueError, match=r"^count: expected at least 1, found 0\.$"):
+        model.streams(0)
+    with pytest.raises(ValueError, match=r"^tokens: expected 2, one a stream, found 1\.$"):
+        model.streams(2).push([3])
+
+
+def test_the_typeahead_example_answers_after_every_letter(text_model, tmp_path):
+    folder = text_model._encoder._files.folder
+    done = subprocess.run(
+        [sys.executable, ROOT / "docs" / "examples" / "typeahead.py", folder, "the cat"],
+        capture_output=True,
+        text=True,
+        check=True,
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+    )
+    lines = done.stdout.splitlines()
+    assert [line[0] for line in lines] == list("the cat")
+    ids, lengths = text_model.encode(["the cat"])
+    best = text_model.labels[int(text_model.probabilities(ids, lengths)[0].argmax())]
+    assert f"  {best} " in lines[-1]
