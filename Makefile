@@ -11,7 +11,7 @@ INSTALLED := $(VENV)/.installed
 KERNEL := $(VENV)/.kernel
 
 .DEFAULT_GOAL := all
-.PHONY: all help install data baseline train tune export verify score compare report readme \
+.PHONY: all help install data baseline train tune export verify score compare bench report readme \
         lint format types test test-fast test-slow pre-pr lock clean
 
 all: $(KERNEL)  ## The main job: prepare, train, export, verify, compare (under 15 minutes on 2 cores)
@@ -64,6 +64,9 @@ score: $(KERNEL)  ## Score a column of a file: make score ARGS="ARTIFACT IN OUT"
 compare: $(KERNEL)  ## Time the three runtimes and write a report
 	$(PY) -m serving_compare compare $(ARGS)
 
+bench: $(KERNEL)  ## Time the lookup kernel, its floor and its peers (under 15 minutes; ARGS=--quick: 2)
+	$(PY) -m serving_compare bench $(ARGS)
+
 report: $(KERNEL)  ## Render a report again from its raw samples
 	$(PY) -m serving_compare report $(ARGS)
 
@@ -91,8 +94,8 @@ test: lint types test-fast test-slow  ## Lint, types, all tests (under 20 minute
 
 pre-pr: lint types test-fast  ## What to run before a commit
 
-# Every extra but ray (uv has no --no-extra here): all machines of a cluster must run one release of
-# Ray, so the cluster chooses it, and nothing else here needs it.
+# Every extra but ray and peers (uv has no --no-extra here): all machines of a cluster must run one
+# release of Ray, so the cluster chooses it; the peers are several GB that only `bench` may use.
 LOCKED_EXTRAS := pipeline export score serving dev
 
 lock:  ## Resolve requirements.lock anew from pyproject.toml

@@ -2,67 +2,38 @@
 
 from __future__ import annotations
 
-import os
-import shutil
-import signal
-import sys
 import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 import click
 from dotenv import load_dotenv
-from filelock import FileLock, Timeout
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
-from export.bundle import Artifact, BundleError, find_artifact, read_artifact
-from export.lookup import ArtifactError
-from serving_compare.agreement import AgreementError
+from export.bundle import find_artifact, read_artifact
 from serving_compare.backends import BACKENDS
-from serving_compare.child import ChildError
-from serving_compare.compare import (
-    BackendsError,
-    choose_backends,
-    make_questions,
-    run_comparison,
+from serving_compare.bench.command import bench
+from serving_compare.command_line import (
+    build_root,
+    exit_codes,
+    lock_reports,
+    progress_bar,
+    read_split,
 )
+from serving_compare.compare import choose_backends, make_questions, run_comparison
 from serving_compare.losses import list_losses
 from serving_compare.report import (
     RAW_FOLDER,
-    ReportError,
     build_report,
     check_report_name,
     find_report,
     publish_report,
     write_report,
 )
-from serving_compare.results import ResultsError, merge_results, read_results
+from serving_compare.results import merge_results, read_results
 from serving_compare.schedule import PROFILES
 from serving_compare.tables import format_harness, make_tables, print_tables
-from serving_compare.workload import LabelledTexts, TextsError, read_texts
-
-CHECK_FAILED = 1
-BAD_INPUT = 2
-LOCK_FILE = ".lock"
-BAD_INPUT_ERRORS = (
-    ArtifactError,
-    BackendsError,
-    BundleError,
-    ChildError,
-    OSError,
-    ReportError,
-    ResultsError,
-    TextsError,
-)
-
-
-class LockedError(OSError):
-    """The reports folder cannot be had: another comparison runs there, or it cannot be made."""
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -114,19 +85,19 @@ def compare(
     Example:
       python -m serving_compare compare --quick --backends onnx,lookup
     """  # noqa: D301  (click wants the character \b, not the two letters)
-    build = _build_root()
+    build = build_root()
     reports = build / "reports"
     console = Console()
-    with _exit_codes(), _lock_reports(reports):
+    with exit_codes(), lock_reports(reports):
         loaded = read_artifact(artifact or find_artifact(build / "artifacts"))
         name = output or f"{loaded.name}-{loaded.version}-{datetime.now(UTC):%Y%m%dT%H%M%SZ}"
         check_report_name(reports, name)
-        split, source = _read_split(build, loaded, texts)
+        split, source = read_split(build, loaded, texts)
         wanted = [part.strip() for part in backends.split(",")] if backends else None
         chosen = choose_backends(loaded, wanted)
         with (
             tempfile.TemporaryDirectory(prefix=".scratch-", dir=reports) as scratch,
-            _progress(console) as bar,
+            progress_bar(console) as bar,
         ):
             task = bar.add_task("agreement", total=1.0)
             results = run_comparison(
@@ -157,8 +128,8 @@ def report(folders: tuple[Path, ...], output: str | None) -> None:
     Example:
       python -m serving_compare report build/reports/wordnet31-1-20260101T120000Z
     """  # noqa: D301  (click wants the character \b, not the two letters)
-    with _exit_codes():
-        folders = folders or (find_report(_build_root() / "reports"),)
+    with exit_codes():
+        folders = folders or (find_report(build_root() / "reports"),)
         parts = [read_results(folder / RAW_FOLDER) for folder in folders]
         if len(parts) == 1:
             results, folder = parts[0], folders[0]
@@ -168,90 +139,10 @@ def report(folders: tuple[Path, ...], output: str | None) -> None:
                 raise click.UsageError("--output: expected a name for the merged report.")
             reports = folders[0].resolve().parent
             check_report_name(reports, output)
-            with _lock_reports(reports):
+            with lock_reports(reports):
                 results = merge_results(parts, name=output)
                 folder = publish_report(reports, results)
         _print_report(Console(), build_report(results), folder)
-
-
-def _build_root() -> Path:
-    """Return the folder of everything generated: `GATETABLE_BUILD`, or `build`."""
-    return Path(os.environ.get("GATETABLE_BUILD") or "build")
-
-
-@contextmanager
-def _exit_codes() -> Iterator[None]:
-    """Turn known errors into one line on stderr and the exit codes the documentation promises."""
-    previous = signal.signal(signal.SIGTERM, _interrupt)
-    try:
-        yield
-    except AgreementError as err:
-        click.echo(f"error: {err}", err=True)
-        sys.exit(CHECK_FAILED)
-    except BAD_INPUT_ERRORS as err:
-        click.echo(f"error: {err}", err=True)
-        sys.exit(BAD_INPUT)
-    finally:
-        signal.signal(signal.SIGTERM, previous)
-
-
-def _interrupt(number: int, frame: FrameType | None) -> None:
-    """Let a polite kill unwind as Ctrl-C does, so that the children are ended."""
-    raise KeyboardInterrupt
-
-
-@contextmanager
-def _lock_reports(reports: Path) -> Iterator[None]:
-    """Hold the reports folder: two comparisons at once would time each other.
-
-    What a killed comparison left there is removed.
-    """
-    try:
-        reports.mkdir(parents=True, exist_ok=True)
-    except OSError as err:
-        raise LockedError(
-            f"{reports}: expected a folder to write reports to, found {err.strerror}. Choose "
-            "another root with GATETABLE_BUILD."
-        ) from err
-    lock = FileLock(reports / LOCK_FILE)
-    try:
-        lock.acquire(blocking=False)
-    except Timeout as err:
-        raise LockedError(
-            f"{reports / LOCK_FILE}: expected no other comparison at work, found one. "
-            "Wait until it has ended: two at once would time each other."
-        ) from err
-    try:
-        for stale in (*reports.glob(".scratch-*"), *reports.glob(".*.partial")):
-            shutil.rmtree(stale, ignore_errors=True)
-        yield
-    finally:
-        lock.release()
-
-
-def _read_split(
-    build: Path, artifact: Artifact, texts: Path | None
-) -> tuple[LabelledTexts | None, str]:
-    """The texts asked for, else those of the run the artifact came from, else None."""
-    num_classes = len(artifact.labels)
-    if texts is not None:
-        return read_texts(texts, num_classes), "the file given"
-    path = build / "runs" / str(artifact.manifest["provenance"]["run"]) / "test_split.jsonl"
-    if not path.is_file():
-        return None, ""
-    return read_texts(path, num_classes), "the test split of the artifact's run"
-
-
-def _progress(console: Console) -> Progress:
-    # Twice a second: drawing is work, though on another core than the timing.
-    return Progress(
-        TextColumn("{task.description:<24}"),
-        BarColumn(),
-        TextColumn("{task.percentage:>3.0f} %"),
-        TimeElapsedColumn(),
-        console=console,
-        refresh_per_second=2,
-    )
 
 
 def _print_report(console: Console, report: dict[str, Any], folder: Path) -> None:
@@ -265,6 +156,8 @@ def _print_report(console: Console, report: dict[str, Any], folder: Path) -> Non
     )
     console.print(f"Report: {folder}", highlight=False, soft_wrap=True)
 
+
+main.add_command(bench)
 
 if __name__ == "__main__":
     main()

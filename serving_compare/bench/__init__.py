@@ -1,0 +1,1 @@
+"""`make bench`: microbenchmarks of the lookup kernel and of its peers, in one run on one core."""
