@@ -211,9 +211,9 @@ def _format_options(compression: Mapping[str, Any]) -> str:
 def describe_word_table(entry: Mapping[str, Any]) -> str:
     """Return what a manifest's `word_table` entry says, whole sentences for people."""
     if entry["refusal"] is not None:
-        return f"`lookup/` has no word table. {entry['refusal']}"
+        return f"The lookup folder has no word table. {entry['refusal']}"
     return (
-        f"`lookup/` holds the ids of {entry['words']} words of the training texts, among them "
+        f"The lookup folder holds the ids of {entry['words']} words of the training texts, among them "
         f"{entry['test_word_share']:.1%} of the words of the test split and all words of "
         f"{entry['test_text_share']:.1%} of its texts. Ids by the table were compared with the "
         f"tokenizer's own on {entry['checked_texts']} texts."

@@ -57,7 +57,7 @@ def test_a_word_table_is_described_by_what_it_covers() -> None:
         "test_text_share": 0.7908,
     }
     assert describe_word_table(entry) == (
-        "`lookup/` holds the ids of 49597 words of the training texts, among them 97.1% of the "
+        "The lookup folder holds the ids of 49597 words of the training texts, among them 97.1% of the "
         "words of the test split and all words of 79.1% of its texts. Ids by the table were "
         "compared with the tokenizer's own on 12501 texts."
     )
@@ -66,5 +66,5 @@ def test_a_word_table_is_described_by_what_it_covers() -> None:
 def test_the_reason_for_no_word_table_is_told() -> None:
     entry = {"words": 0, "refusal": "Expected a BPE model, found UNIGRAM."}
     assert describe_word_table(entry) == (
-        "`lookup/` has no word table. Expected a BPE model, found UNIGRAM."
+        "The lookup folder has no word table. Expected a BPE model, found UNIGRAM."
     )

@@ -246,4 +246,4 @@ def test_a_run_without_words_is_published_without_a_word_table(
     assert artifact.manifest["word_table"]["refusal"].startswith("The run has no words.txt: ")
     assert read_lookup(artifact.lookup_path).words is None
     card = (artifact.folder / "MODEL_CARD.md").read_text()
-    assert "`lookup/` has no word table. The run has no words.txt: " in card
+    assert "The lookup folder has no word table. The run has no words.txt: " in card
