@@ -62,6 +62,12 @@ def _progress_bar(console: Console) -> Iterator[ShowProgress]:
         yield show
 
 
+def _count_cores() -> int:
+    """Return the cores this process may use; macOS does not tell, and has all."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    return cores or 1
+
+
 def _find_scorer(use_ray: bool, workers: int | None) -> PartScorer:
     """Return what does the work: threads of this process, or workers of a Ray cluster."""
     if not use_ray:
@@ -116,7 +122,7 @@ def _print_result(console: Console, target: Path, result: ScoreResult, workers: 
 @click.option(
     "--threads",
     type=click.IntRange(1, 1024),
-    default=lambda: len(os.sched_getaffinity(0)),
+    default=_count_cores,
     show_default="one a core",
     help="Threads that tokenise and compute.",
 )

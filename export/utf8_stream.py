@@ -25,6 +25,9 @@ class Utf8Stream(io.RawIOBase):
         inner: What it reads: a file, or a gzip file. Closing the stream leaves it open.
         path: Named in errors.
 
+    Attributes:
+        bytes_passed: How many have been read from it.
+
     Raises:
         TableError: While reading: the bytes are not UTF-8, or the gzip data is damaged.
     """
@@ -32,6 +35,7 @@ class Utf8Stream(io.RawIOBase):
     def __init__(self, inner: IO[bytes] | gzip.GzipFile, path: Path) -> None:
         self._inner = inner
         self._path = path
+        self.bytes_passed = 0
         self._lines = 1
         self._pending = b""
 
@@ -59,5 +63,6 @@ class Utf8Stream(io.RawIOBase):
             ) from err
         self._lines += data.count(b"\n", 0, used)
         self._pending = data[used:]
+        self.bytes_passed += len(content)
         buffer[: len(content)] = content
         return len(content)

@@ -135,6 +135,17 @@ def test_a_column_that_is_not_the_text_may_be_there_twice(tmp_path: Path) -> Non
     assert [column.to_pylist() for column in piece.table.columns] == [["1"], ["a"], ["2"]]
 
 
+def test_the_place_reached_is_that_of_the_rows_not_of_the_reader_ahead(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(text_table, "BLOCK_BYTES", 100)
+    for name in ("t.csv", "t.csv.gz"):
+        path = write_csv(tmp_path / name, [["title"], *[["x" * 18] for _ in range(50)]])
+        pieces = read_slices(open_table(path, "title"), 5, tmp_path / "rejects")
+        reached = [piece.bytes_read / path.stat().st_size for piece in pieces]
+        assert reached == pytest.approx([count / 10 for count in range(1, 11)], abs=0.11)
+
+
 def test_the_place_reached_grows_to_the_length_of_the_file(tmp_path: Path) -> None:
     for name in ("t.csv", "t.csv.gz"):
         path = write_csv(tmp_path / name, [["title"], *[[f"text {row}"] for row in range(50)]])
