@@ -12,7 +12,7 @@ KERNEL := $(VENV)/.kernel
 
 .DEFAULT_GOAL := all
 .PHONY: all help install data baseline train tune export verify score compare bench report readme \
-        lint format types test test-fast test-slow pre-pr lock clean
+        wheel lint format types test test-fast test-slow pre-pr lock clean
 
 all: $(KERNEL)  ## The main job: prepare, train, export, verify, compare (under 15 minutes on 2 cores)
 	$(PY) -m pipeline data
@@ -61,6 +61,9 @@ verify: $(KERNEL)  ## Check a published artifact: hashes, golden probes, every r
 score: $(KERNEL)  ## Score a column of a file: make score ARGS="ARTIFACT IN OUT"
 	$(PY) -m export score $(ARGS)
 
+wheel: $(KERNEL)  ## Build a small wheel of the runtime, kernel compiled, into build/wheels/
+	$(PY) -m export wheel $(ARGS)
+
 compare: $(KERNEL)  ## Time the three runtimes and write a report
 	$(PY) -m serving_compare compare $(ARGS)
 
@@ -106,5 +109,5 @@ lock:  ## Resolve requirements.lock anew from pyproject.toml
 	  --python-version 3.11 --generate-hashes --no-annotate --no-emit-index-url \
 	  --custom-compile-command "make lock" --output-file requirements.lock
 
-clean:  ## Remove data, runs, searches, artifacts and reports
-	rm -rf $(addprefix $(BUILD)/,data runs tuner artifacts reports lock-tools)
+clean:  ## Remove data, runs, searches, artifacts, reports and wheels
+	rm -rf $(addprefix $(BUILD)/,data runs tuner artifacts reports wheels lock-tools)

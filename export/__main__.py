@@ -1,4 +1,4 @@
-"""Command line of the export stage: `python -m export export | verify | score`."""
+"""Command line of the export stage: `python -m export export | verify | score | wheel`."""
 
 from __future__ import annotations
 
@@ -32,6 +32,7 @@ from export.score_command import score_command
 from export.sizes import format_bytes
 from export.tf2onnx_graph import OracleError
 from export.verify import verify_artifact
+from export.wheel_command import wheel_command
 from pipeline.run_folder import RunError, check_run_name, find_run
 
 _BUILD = click.option(
@@ -141,6 +142,7 @@ def main() -> None:
 
 
 main.add_command(score_command)
+main.add_command(wheel_command)
 
 
 @main.command("export")
