@@ -74,7 +74,7 @@ class OptionCost:
         top_k_changes: Texts with another set of first k classes.
         top_1_hits: Texts whose label is first.
         top_k_hits: Texts whose label is among the first k.
-        latency_us: Median microseconds of one text alone, ids to logits.
+        latency_us: Median microseconds of CPU time of one text alone, ids to logits.
     """
 
     option: Option
@@ -202,7 +202,7 @@ def list_options(
         latency_us: Microseconds a text of each option, for a last column; None for none.
     """
     k = compression["k"]
-    header = ["table / kernel", "arrays", "logit diff", "top-1", f"top-{k}", "changed"]
+    header = ["table / kernel", "arrays", "Δlogit", "top-1", f"top-{k}", "changed"]
     rows = [(*header, "us") if latency_us else tuple(header)]
     for entry in compression["options"]:
         option = Option(entry["table_dtype"], entry["recurrent_dtype"])

@@ -51,8 +51,8 @@ What each would cost, against the exact arrays, on the same test split:
 
 $options
 
-Kernel: the recurrent kernels. Logit diff: the largest difference of a logit over the test split
-and the probes. Changed: texts with another first label / another set of first $k. This export
+Kernel: the recurrent kernels. Δlogit: the largest difference of a logit over the test split and
+the probes. Changed: texts with another first label / another set of first $k. This export
 refused to publish what loses more than $max_accuracy_loss (a fraction) of top-1 or top-$k accuracy.
 
 ## Word table
@@ -213,8 +213,8 @@ def describe_word_table(entry: Mapping[str, Any]) -> str:
     if entry["refusal"] is not None:
         return f"The lookup folder has no word table. {entry['refusal']}"
     return (
-        f"The lookup folder holds the ids of {entry['words']} words of the training texts, among them "
-        f"{entry['test_word_share']:.1%} of the words of the test split and all words of "
+        f"The lookup folder holds the ids of {entry['words']} words of the training texts, among "
+        f"them {entry['test_word_share']:.1%} of the words of the test split and all words of "
         f"{entry['test_text_share']:.1%} of its texts. Ids by the table were compared with the "
         f"tokenizer's own on {entry['checked_texts']} texts."
     )

@@ -21,6 +21,7 @@ from filelock import FileLock, Timeout
 from export import bundle
 from export.bundle import Artifact, BundleError, read_artifact
 from export.compression import DEFAULT_MAX_ACCURACY_LOSS, EXACT_OPTION, Option
+from export.lookup.native import is_available
 from export.preflight import DEFAULT_MAX_TABLE_MB
 from pipeline.run_folder import Run, check_run_name, import_tensorflow, read_run
 
@@ -86,6 +87,8 @@ def _provenance(run: Run, option: Option, max_accuracy_loss: float) -> dict[str,
     """Return where an artifact comes from; equal provenance means equal bytes."""
     return {
         "options": {**option._asdict(), "max_accuracy_loss": max_accuracy_loss},
+        # It measures the options, so another one may give other last digits.
+        "engine": "native" if is_available() else "numpy",
         "run": run.name,
         "run_sha256": hash_run(run),
         "exporter_sha256": hash_exporter(),

@@ -20,7 +20,7 @@ from export.bundle import (
     read_artifact,
 )
 from export.difference import BackendDifference
-from export.lookup import read_lookup
+from export.lookup import LookupFiles, read_lookup
 from export.runtimes import load_runtimes
 
 
@@ -55,6 +55,22 @@ def _check_copies(artifact: Artifact) -> None:
             )
 
 
+def _check_compression(artifact: Artifact, files: LookupFiles) -> None:
+    """Check that the artifact tells of its lookup folder what the folder tells of itself."""
+    config = files.config
+    told = artifact.manifest.get("compression", {})  # schema version 1 tells nothing: exact
+    for key, found in (
+        ("table_dtype", config.table_dtype),
+        ("recurrent_dtype", config.recurrent_dtype),
+        ("tolerance", files.tolerance),
+    ):
+        if told.get(key, found) != found:
+            raise BundleError(
+                f"{artifact.folder}/manifest.json compression.{key}: expected {found!r} as "
+                f"{LOOKUP_FOLDER}/ has, found {told[key]!r}. Export the run again."
+            )
+
+
 def verify_artifact(folder: Path) -> VerifyResult:
     """Check a published artifact and replay its golden probes on every form.
 
@@ -71,7 +87,9 @@ def verify_artifact(folder: Path) -> VerifyResult:
     """
     artifact = read_artifact(folder)
     _check_copies(artifact)
-    probes = read_lookup(artifact.lookup_path).golden
+    files = read_lookup(artifact.lookup_path)
+    _check_compression(artifact, files)
+    probes = files.golden
     runtimes = load_runtimes(folder, artifact.max_tokens)
     k = int(artifact.manifest["parity"]["k"])
     backends = replay_probes(runtimes, probes, k)

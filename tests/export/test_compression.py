@@ -153,7 +153,7 @@ def test_the_manifest_entry_holds_no_time_and_rounds_differences_up() -> None:
 def test_the_table_for_people_shows_times_only_when_there_are_any() -> None:
     entry = make_result(LOSSY).to_json(INT8, 0.01)
     assert list_options(entry) == [
-        ("table / kernel", "arrays", "logit diff", "top-1", "top-3", "changed"),
+        ("table / kernel", "arrays", "Δlogit", "top-1", "top-3", "changed"),
         ("float32 / float32", "4.0 KiB", "0.0e+00", "80.00%", "90.00%", "0 / 0"),
         ("int8 / float32", "1.0 KiB", "1.3e-01", "79.70%", "90.10%", "5 / 17"),
     ]

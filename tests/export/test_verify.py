@@ -43,6 +43,23 @@ def test_hashes_named_twice_must_be_the_same(tmp_path: Path, key: str) -> None:
         verify_artifact(artifact)
 
 
+@pytest.mark.parametrize(
+    ("key", "value", "expected"),
+    [("table_dtype", "float32", "'int16'"), ("tolerance", 0.5, r"0\.0\d+")],
+)
+def test_the_artifact_tells_of_its_lookup_folder_what_the_folder_tells(
+    tmp_path: Path, key: str, value: object, expected: str
+) -> None:
+    artifact = shutil.copytree(GOLDEN.parent / "v2", tmp_path / "v2")
+    manifest = json.loads((artifact / "manifest.json").read_text())
+    manifest["compression"][key] = value
+    (artifact / "manifest.json").write_text(json.dumps(manifest))
+    with pytest.raises(
+        BundleError, match=rf"compression\.{key}: expected {expected} as lookup/ has"
+    ):
+        verify_artifact(artifact)
+
+
 @pytest.mark.slow
 def test_every_form_of_a_published_artifact_replays(published: Path) -> None:
     result = verify_artifact(published)
