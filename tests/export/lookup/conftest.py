@@ -15,6 +15,7 @@ import pytest
 from export.compress import compress_arrays
 from export.lookup import LookupConfig, LookupFiles, Probe, write_lookup
 from export.lookup.word_arrays import WordArrays
+from tests.export.lookup.c_programs import DRIVER, KERNEL, WARNINGS, compile_c, run_c
 
 MAX_TOKENS = 16
 
@@ -218,6 +219,41 @@ def folder(tmp_path: Path) -> Path:
     """A sound lookup folder: bidirectional, two layers, without a real tokenizer."""
     path = tmp_path / "lookup"
     write_lookup(path, **make_content(make_raw_model(layers=2)))
+    return path
+
+
+@pytest.fixture(scope="session")
+def gatetable_object(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """gatetable.c compiled, to link C programs with."""
+    target = tmp_path_factory.mktemp("gatetable") / "gatetable.o"
+    return compile_c(target, KERNEL / "gatetable.c", options=("-std=c11", "-c"))
+
+
+@pytest.fixture(scope="session")
+def read_in_c(
+    tmp_path_factory: pytest.TempPathFactory, gatetable_object: Path
+) -> Callable[[Path], tuple[str, str]]:
+    """Open a folder in C and, if it opens, ask it everything; returns status and message."""
+    driver = tmp_path_factory.mktemp("gatetable") / "open_folders"
+    compile_c(driver, DRIVER, gatetable_object, options=WARNINGS)
+
+    def read(folder: Path) -> tuple[str, str]:
+        done = run_c(driver, text=f"{folder}\n")
+        assert (done.returncode, done.stderr) == (0, "")
+        status, message = done.stdout.rstrip("\n").split(" ", 1)
+        return status, message
+
+    return read
+
+
+@pytest.fixture
+def everything(tmp_path: Path) -> Path:
+    """A sound folder with all there is: two layers and directions, integers, a word table."""
+    path = tmp_path / "everything"
+    model = make_raw_model(layers=2)
+    stored = make_compressed(model, "int16", "int8") | {"tolerance": 0.5}
+    table = make_words({b"a": [3], b"cat": [2, 5], "é".encode(): []})
+    write_lookup(path, **(make_content(model) | stored), words=table)
     return path
 
 
