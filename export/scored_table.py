@@ -71,14 +71,25 @@ def make_schema(schema: Any, k: int, target: Path) -> Any:
             )
         return schema
     for field in schema:
-        try:
-            arrow_csv.CSVWriter(pyarrow.BufferOutputStream(), pyarrow.schema([field])).close()
-        except pyarrow.ArrowInvalid as err:
+        if not _fits_csv(field):
             raise TableError(
                 f"{target}: expected columns that a CSV can hold, found {field.name!r} of type "
                 f"{field.type}. Let the name of the output end in .parquet."
-            ) from err
+            )
     return schema
+
+
+def _fits_csv(field: Any) -> bool:
+    """Whether a column can be written as CSV whatever it holds; bytes need not be text."""
+    kind = field.type.value_type if pyarrow.types.is_dictionary(field.type) else field.type
+    types = pyarrow.types
+    if types.is_binary(kind) or types.is_large_binary(kind) or types.is_fixed_size_binary(kind):
+        return False
+    try:
+        arrow_csv.CSVWriter(pyarrow.BufferOutputStream(), pyarrow.schema([field])).close()
+    except pyarrow.ArrowInvalid:
+        return False
+    return True
 
 
 def add_scores(

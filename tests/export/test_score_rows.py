@@ -20,7 +20,7 @@ def model(tiny_lookup: Path) -> LookupModel:
     return load_lookup(tiny_lookup)
 
 
-@settings(max_examples=50)
+@settings(deadline=None, max_examples=50)
 @given(
     texts=st.lists(st.text(st.characters(codec="utf-8"), max_size=20), min_size=1, max_size=9),
     k=st.integers(1, 5),
@@ -68,6 +68,7 @@ def test_many_classes_make_smaller_blocks_but_no_other_cut(
     assert sizes[4:] == [1, 1]
 
 
+@settings(deadline=None)
 @given(
     probabilities=arrays.arrays(
         np.float32, (3, 6), elements=st.sampled_from([0.0, 0.125, 0.25, 0.5])

@@ -36,7 +36,9 @@ def read_rejects(folder: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in (folder / "rejects").read_text().splitlines()]
 
 
-@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    deadline=None, max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
 @given(
     rows=st.lists(st.tuples(*[st.text(st.characters(codec="utf-8"), max_size=8)] * 2), max_size=20),
     size=st.integers(1, 25),
@@ -65,7 +67,9 @@ def test_numbers_and_words_for_nothing_stay_text(tmp_path: Path) -> None:
     ]
 
 
-@settings(max_examples=30, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    deadline=None, max_examples=30, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
 @given(
     rows=st.integers(0, 40),
     size=st.integers(1, 50),

@@ -5,7 +5,7 @@ import io
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from export.utf8_stream import TableError, Utf8Stream
@@ -18,11 +18,13 @@ def read_in_pieces(data: bytes, size: int) -> bytes:
     return b"".join(iter(lambda: stream.read(size) or b"", b""))
 
 
+@settings(deadline=None)
 @given(text=st.text(), size=st.integers(1, 20))
 def test_utf8_passes_unchanged_however_it_is_cut(text: str, size: int) -> None:
     assert read_in_pieces(text.encode(), size) == text.encode()
 
 
+@settings(deadline=None)
 @given(data=st.binary(max_size=40), size=st.integers(1, 20))
 def test_exactly_the_undecodable_is_refused(data: bytes, size: int) -> None:
     try:
