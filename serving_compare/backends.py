@@ -210,13 +210,15 @@ class Tf2onnxBackend(OnnxBackend):
 
 
 class LookupBackend:
-    """The lookup runtime with its NumPy engine; text is tokenised by its own `encode`.
+    """The lookup runtime as a user gets it: the native engine where its kernel is built.
+
+    Text is tokenised by its own `encode`.
 
     The artifact's hashes and probes are checked by the parent before anything is timed. The
     other runtimes check nothing when they load, so the timed load leaves the checks out here too.
     """
 
-    engine = "numpy"
+    engine = "auto"
 
     def __init__(self) -> None:
         self._model: Any = None
@@ -244,6 +246,12 @@ class LookupBackend:
         model = self._model
         probabilities: Probabilities = model.probabilities(*model.encode(texts))
         return probabilities
+
+
+class LookupNumpyBackend(LookupBackend):
+    """The lookup runtime with its NumPy engine, which needs no compiler."""
+
+    engine = "numpy"
 
 
 class NullBackend:
@@ -276,6 +284,7 @@ BACKENDS: dict[str, Callable[[], Backend]] = {
     "saved_model": SavedModelBackend,
     "onnx": OnnxBackend,
     "lookup": LookupBackend,
+    "lookup_numpy": LookupNumpyBackend,
     "tf2onnx": Tf2onnxBackend,
     NULL: NullBackend,
 }
@@ -294,6 +303,7 @@ def needed_paths(backend: str, interface: Interface, files: ArtifactFiles) -> li
         "onnx": [files.onnx, *tokenizer],
         "tf2onnx": [files.tf2onnx, *tokenizer],
         "lookup": [files.lookup],  # its own tokenizer, labels, probes and runtime included
+        "lookup_numpy": [files.lookup],
         NULL: [],
     }
     return [Path(path) for path in needed[backend]]

@@ -18,7 +18,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from export.bundle import Artifact
-from export.lookup import load_lookup, read_lookup
+from export.lookup import LookupModel, load_lookup, read_lookup
+from export.lookup.native import is_available as is_native_available
+from export.lookup.native_engine import NativeEngine
 from serving_compare.agreement import TOLERANCE, check_agreement
 from serving_compare.backends import BACKENDS, NULL, ArtifactFiles, measure_size_bytes
 from serving_compare.child import ChildJob, run_children
@@ -71,7 +73,10 @@ def choose_backends(artifact: Artifact, wanted: Sequence[str] | None) -> list[st
     """
     oracle = artifact.oracle_path
     if wanted is None:
-        return [name for name in BACKENDS if name != "tf2onnx" or oracle.is_file()]
+        absent = set() if oracle.is_file() else {"tf2onnx"}
+        if not is_native_available():
+            absent.add("lookup_numpy")  # `lookup` is the same then
+        return [name for name in BACKENDS if name not in absent]
     unknown = [name for name in wanted if name not in BACKENDS]
     if unknown:
         raise BackendsError(
@@ -83,6 +88,12 @@ def choose_backends(artifact: Artifact, wanted: Sequence[str] | None) -> list[st
             "Leave tf2onnx out, or export the run again."
         )
     return [name for name in BACKENDS if name in wanted or name == NULL]
+
+
+def describe_engine(runtime: LookupModel) -> str:
+    """Return what computes `lookup` here, such as "native avx2" or "numpy"."""
+    engine = runtime.engine
+    return f"native {engine.isa}" if isinstance(engine, NativeEngine) else engine.name
 
 
 def make_questions(artifact: Artifact, split: LabelledTexts | None, source: str) -> Questions:
@@ -134,7 +145,7 @@ def run_comparison(
     began = time.monotonic()
     created = datetime.now(UTC).isoformat(timespec="seconds")
     machine = read_machine()  # before the children raise the load
-    runtime = load_lookup(artifact.lookup_path, engine="numpy")
+    runtime = load_lookup(artifact.lookup_path)
 
     def encode(texts: Sequence[str]) -> list[list[int]]:
         ids, lengths = runtime.encode(list(texts))
@@ -167,7 +178,7 @@ def run_comparison(
         settings={"profile": profile.to_json(), "seed": seed, "tolerance": TOLERANCE, "k": k},
         artifact=describe_artifact(artifact),
         machine=machine,
-        versions=read_versions(),
+        versions=read_versions() | {"lookup engine": describe_engine(runtime)},
         workload={
             "sha256": workload.sha256,
             "notes": dict(workload.notes),

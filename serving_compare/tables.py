@@ -20,7 +20,7 @@ UNSTABLE_NOTE = (
     "~ is unstable: the medians of the rounds lie more than 10 % apart, or there is only one."
 )
 NOT_AVAILABLE = "n/a"
-_CLASSIC_NAMES = {"saved_model": "tf (saved_model)", "lookup": "np (lookup)"}
+_CLASSIC_NAMES = {"saved_model": "tf (saved_model)", "lookup_numpy": "np (lookup_numpy)"}
 
 
 @dataclass(frozen=True, kw_only=True)

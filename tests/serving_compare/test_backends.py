@@ -48,7 +48,14 @@ def files(tmp_path: Path) -> ArtifactFiles:
 
 
 def test_backends_have_their_documented_names():
-    assert list(BACKENDS) == ["saved_model", "onnx", "lookup", "tf2onnx", "null"]
+    assert list(BACKENDS) == [
+        "saved_model",
+        "onnx",
+        "lookup",
+        "lookup_numpy",
+        "tf2onnx",
+        "null",
+    ]
 
 
 def test_size_counts_exactly_what_a_backend_needs(files: ArtifactFiles):
@@ -60,6 +67,7 @@ def test_size_counts_exactly_what_a_backend_needs(files: ArtifactFiles):
         "saved_model": (3, 10),
         "onnx": (100, 1100),
         "lookup": (10_005, 10_005),
+        "lookup_numpy": (10_005, 10_005),
         "tf2onnx": (200, 1200),
         "null": (0, 0),
     }
