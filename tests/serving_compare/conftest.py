@@ -120,6 +120,13 @@ def artifact(tmp_path_factory: pytest.TempPathFactory, tokenizer_model: Path) ->
             "metrics": {},
             "parity": {},
             "compression": {"table_dtype": "float32", "recurrent_dtype": "float32"},
+            "word_table": {
+                "words": 0,
+                "refusal": "made without words",
+                "checked_texts": 0,
+                "test_word_share": 0.0,
+                "test_text_share": 0.0,
+            },
             "provenance": {"run": "tiny-run"},
         },
     )
