@@ -98,12 +98,21 @@ def format_report_markdown(report: Json) -> str:
     return "\n".join(parts)
 
 
+def is_compressed(model: Json) -> bool:
+    """Tell whether the lookup folder stores less than float32; old reports do not say: exact."""
+    return {model.get(key, "float32") for key in ("table_dtype", "recurrent_dtype")} != {"float32"}
+
+
 def format_model(model: Json) -> str:
-    """Return the model's shape in words."""
+    """Return the model's shape in words, and how its lookup folder is compressed if it is."""
+    stored = ""
+    if is_compressed(model):
+        stored = f", lookup stored as {model['table_dtype']} tables and {model['recurrent_dtype']} kernels"
     return (
         f"{model['layers']} layer{'s' if model['layers'] > 1 else ''} of "
         f"{'bidirectional ' if model['bidirectional'] else ''}GRU({model['units']}), vocabulary "
         f"{model['vocab_size']}, {model['num_classes']} classes, pooling {model['pooling']}"
+        f"{stored}"
     )
 
 
@@ -348,12 +357,17 @@ def _make_agreement_table(report: Json, backends: Sequence[str]) -> Table:
         agreement = report["backends"][backend]["agreement"]
         parts = [agreement[part] for part in ("golden_ids", "golden_texts", "workload")]
         rows.append([backend, *(f"{part['max_abs_probability_diff']:.1e}" for part in parts)])
+    except_compressed = (
+        ", but where the error of compressed lookup tables explains another"
+        if is_compressed(report["artifact"]["model"])
+        else ""
+    )
     return Table(
         title="Largest difference of a probability",
         columns=["Backend", "Probes, ids in", "Probes, string in", "Workload"],
         rows=rows,
         note="Probes: from Keras's. Workload: from the first backend's. "
-        f"Same top {report['protocol']['k']} everywhere.",
+        f"Same top {report['protocol']['k']} everywhere{except_compressed}.",
     )
 
 

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 import io
 from collections.abc import Callable
 
@@ -55,6 +56,16 @@ def test_markdown_report_holds_every_table_the_losses_and_the_limits(make_result
     assert "Not measured: serving over HTTP, " in text
     assert "6 rounds of 6 planned, seed 1" in text
     assert "1 layer of bidirectional GRU(4), vocabulary 64, 3 classes, pooling max" in text
+
+
+def test_a_compressed_lookup_folder_is_told_of(make_results: MakeResults):
+    exact = make_results()
+    model = exact.artifact["model"] | {"table_dtype": "int8", "recurrent_dtype": "float32"}
+    stored = dataclasses.replace(exact, artifact={**exact.artifact, "model": model})
+    text = format_report_markdown(build_report(stored))
+    assert "pooling max, lookup stored as int8 tables and float32 kernels" in text
+    assert "Same top 3 everywhere, but where the error of compressed lookup tables explains" in text
+    assert "compressed" not in format_report_markdown(build_report(exact))
 
 
 def test_report_without_labels_has_no_accuracy_table(make_results: MakeResults):
