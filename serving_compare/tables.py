@@ -107,7 +107,8 @@ def format_model(model: Json) -> str:
     """Return the model's shape in words, and how its lookup folder is compressed if it is."""
     stored = ""
     if is_compressed(model):
-        stored = f", lookup stored as {model['table_dtype']} tables and {model['recurrent_dtype']} kernels"
+        table, kernel = model["table_dtype"], model["recurrent_dtype"]
+        stored = f", lookup stored as {table} tables and {kernel} kernels"
     return (
         f"{model['layers']} layer{'s' if model['layers'] > 1 else ''} of "
         f"{'bidirectional ' if model['bidirectional'] else ''}GRU({model['units']}), vocabulary "
