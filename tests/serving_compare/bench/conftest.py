@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import functools
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -17,6 +19,7 @@ from pipeline.run_folder import ModelConfig
 from serving_compare.bench.forms import FormFiles
 from serving_compare.bench.models import compute_reference, read_weights
 from serving_compare.bench.profile import QUICK
+from serving_compare.bench.report import summarise_parts
 from serving_compare.results import Results
 
 VOCAB, UNITS, CLASSES = 64, 8, 3
@@ -177,5 +180,19 @@ def make_parts() -> Callable[..., dict[str, Results]]:
             {"lookup native": (100.0, 60.0), "onnx": (300.0, 90.0), "null": (50.0, 25.0)}
         )
         return {"model-128": model, "text": text, "cold-ids": starts, "cold-text": starts}
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def make_bench(make_parts: Callable[..., dict[str, Results]]) -> Callable[..., dict[str, Any]]:
+    """A factory: number of processes to the content of bench.json, computed once and copied."""
+
+    @functools.cache
+    def build(processes: int) -> dict[str, Any]:
+        return summarise_parts(make_parts(processes))
+
+    def make(processes: int = 6) -> dict[str, Any]:
+        return copy.deepcopy(build(processes))
 
     return make

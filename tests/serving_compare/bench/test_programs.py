@@ -71,9 +71,9 @@ def test_a_program_that_takes_too_long_is_ended(module: str, tmp_path: Path):
     began = time.monotonic()
     with pytest.raises(
         ProgramError,
-        match=r"^program 0: expected an end within 2 s, found it still running. Close other",
+        match=r"^program 0: expected an end within 1 s, found it still running. Close other",
     ):
-        run_programs([make(module, tmp_path, "hang")], at_once=1, timeout_s=2)
+        run_programs([make(module, tmp_path, "hang")], at_once=1, timeout_s=1)
     assert time.monotonic() - began < 30
     started = tmp_path / "started-0"
     assert not started.exists() or not is_running(started)

@@ -1,23 +1,26 @@
 from __future__ import annotations
 
+import importlib.util
 import json
-import re
 import shutil
-import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
+
+import pytest
 
 from serving_compare.bench.readme import format_readme_bench
 from serving_compare.bench.report import summarise_parts
 from serving_compare.results import Results
 
 MakeParts = Callable[..., dict[str, Results]]
-ROOT = Path(__file__).parents[3]
+MakeBench = Callable[..., dict[str, Any]]
+DOCS = Path(__file__).parents[3] / "docs"
 
 
-def test_the_readme_shows_one_exact_form_and_each_rivals_fastest_way(make_parts: MakeParts):
-    text = format_readme_bench(summarise_parts(make_parts()))
+def test_the_readme_shows_one_exact_form_and_each_rivals_fastest_way(make_bench: MakeBench):
+    text = format_readme_bench(make_bench())
     lines = [line for line in text.splitlines() if line.startswith("| ")]
     assert lines[0] == "| H=128 | 1 token | 20 tokens | batch 256, 1/s |"
     assert [line.split("|")[1].strip() for line in lines[1:]] == [
@@ -36,27 +39,23 @@ def test_the_readme_needs_no_artifact(make_parts: MakeParts):
     assert "Process start" not in text
 
 
-def test_the_readme_takes_the_figures_once_the_reference_is_there(
-    make_parts: MakeParts, tmp_path: Path
+def test_the_generator_takes_the_figures_once_the_reference_is_there(
+    make_bench: MakeBench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    for name in ("docs", "serving_compare", "export", "pipeline"):
-        shutil.copytree(
-            ROOT / name, tmp_path / name, ignore=shutil.ignore_patterns("__pycache__", "*.so")
-        )
-    shutil.copy(ROOT / "README.md", tmp_path)
-    bench = summarise_parts(make_parts())
-    reference = tmp_path / "docs" / "reports" / "reference" / "bench.json"
-    reference.write_text(json.dumps(bench))
-
-    def generate(*arguments: str) -> int:
-        command = [sys.executable, "docs/generate_readme.py", *arguments]
-        return subprocess.run(
-            command, cwd=tmp_path, capture_output=True, timeout=60, check=False
-        ).returncode
-
-    generate()
-    readme = (tmp_path / "README.md").read_text()
+    spec = importlib.util.spec_from_file_location("generate_readme", DOCS / "generate_readme.py")
+    assert spec is not None and spec.loader is not None
+    monkeypatch.setattr(sys, "path", sys.path.copy())
+    generator = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(generator)
+    for name in ("report.json", "baseline.json"):
+        shutil.copy(DOCS / "reports" / "reference" / name, tmp_path)
+    monkeypatch.setattr(generator, "REFERENCE", tmp_path)
+    empty = f"before {generator.BEGIN} {generator.END} after"
+    without = generator.generate(empty)
+    assert "The kernel alone" not in without
+    bench = make_bench()
+    (tmp_path / "bench.json").write_text(json.dumps(bench))
+    readme = generator.generate(empty)
     assert format_readme_bench(bench).strip() in readme
-    assert generate("--check") == 0
-    (tmp_path / "README.md").write_text(re.sub("1020 ns", "1 ns", readme))
-    assert generate("--check") == 1
+    assert readme.startswith(without.removesuffix(f"{generator.END} after"))
+    assert generator.generate(readme) == readme

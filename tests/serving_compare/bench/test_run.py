@@ -77,15 +77,11 @@ def test_every_round_runs_each_kind_of_process_once(
     assert sorted(orders[0]) == sorted(orders[1])
 
 
-def test_without_an_artifact_only_the_models_are_timed(prepared: None, tmp_path: Path):
-    parts = run_bench(PROFILE, None, name="made", seed=1, scratch=tmp_path)
-    assert list(parts) == [f"model-{UNITS}"]
-
-
 def test_no_round_is_begun_that_would_end_too_late(prepared: None, tmp_path: Path):
     parts = run_bench(
         replace(PROFILE, max_duration_s=0.0), None, name="made", seed=1, scratch=tmp_path
     )
+    assert list(parts) == [f"model-{UNITS}"]  # and no artifact, so neither texts nor starts
     assert {process["round"] for process in parts[f"model-{UNITS}"].processes} == {0}
 
 

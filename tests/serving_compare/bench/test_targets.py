@@ -10,6 +10,7 @@ from serving_compare.bench.targets import list_targets
 from serving_compare.results import Results
 
 MakeParts = Callable[..., dict[str, Results]]
+MakeBench = Callable[..., dict[str, Any]]
 
 
 def find(bench: dict[str, Any], name: str) -> dict[str, Any]:
@@ -17,28 +18,28 @@ def find(bench: dict[str, Any], name: str) -> dict[str, Any]:
     return target
 
 
-def test_a_ratio_that_reaches_its_target_holds(make_parts: MakeParts):
-    bench = build_bench(make_parts())
+def test_a_ratio_that_reaches_its_target_holds(make_bench: MakeBench):
+    bench = make_bench()
     target = find(bench, "H=128, 20 tokens: float32 against onnx")
     assert target["value"] == pytest.approx(3.04, rel=1e-3)  # against the static form
     assert (target["held"], target["decided"], target["target"]) == ("yes", True, 3.0)
 
 
-def test_a_ratio_below_its_target_does_not_hold(make_parts: MakeParts):
-    target = find(build_bench(make_parts()), "H=128, 20 tokens: lookup native int16 against onnx")
+def test_a_ratio_below_its_target_does_not_hold(make_bench: MakeBench):
+    target = find(make_bench(), "H=128, 20 tokens: lookup native int16 against onnx")
     assert target["value"] == pytest.approx(4.90, rel=1e-3)
     assert (target["held"], target["decided"]) == ("no", True)
 
 
-def test_bulk_is_held_against_the_rivals_best_way(make_parts: MakeParts):
-    bench = build_bench(make_parts())
+def test_bulk_is_held_against_the_rivals_best_way(make_bench: MakeBench):
+    bench = make_bench()
     assert find(bench, "H=128, batch 256: float32 against onnx")["value"] == pytest.approx(3.0)
     assert find(bench, "H=128, batch 256: float32 against saved_model")["held"] == "yes"
 
 
-def test_the_floor_is_a_share_to_be_reached(make_parts: MakeParts):
+def test_the_floor_is_a_share_to_be_reached(make_bench: MakeBench):
     target = find(
-        build_bench(make_parts()),
+        make_bench(),
         "H=128: share of a float32 step that reading and gates explain",
     )
     assert target["value"] == pytest.approx(1.0, rel=1e-3)
@@ -58,8 +59,8 @@ def test_without_avx512_the_kernels_promises_are_told_but_neither_hold_nor_fail(
     assert find(bench, "Text to top 3: lookup native against onnx")["held"] == "yes"
 
 
-def test_limits_are_not_to_be_exceeded(make_parts: MakeParts):
-    bench = build_bench(make_parts())
+def test_limits_are_not_to_be_exceeded(make_bench: MakeBench):
+    bench = make_bench()
     start = find(bench, "Cold start to the first answer, text in")
     assert (start["value"], start["target"], start["held"]) == (100.0, 120.0, "yes")
     memory = find(bench, "Memory beyond interpreter and NumPy, ids in")
@@ -68,8 +69,8 @@ def test_limits_are_not_to_be_exceeded(make_parts: MakeParts):
     assert find(bench, "Cold start to the first answer, ids in")["held"] == "no"
 
 
-def test_an_interval_on_both_sides_of_the_target_decides_nothing(make_parts: MakeParts):
-    bench = build_bench(make_parts())
+def test_an_interval_on_both_sides_of_the_target_decides_nothing(make_bench: MakeBench):
+    bench = make_bench()
     row = bench["models"]["128"]["warm"]["20"]["speedups"]["lookup native avx512"]
     row["onnx static"] = row["onnx static"] | {"ratio": 3.1, "ci95": [2.9, 3.3]}
     target = find(bench, "H=128, 20 tokens: float32 against onnx")
