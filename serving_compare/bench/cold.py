@@ -21,7 +21,7 @@ from serving_compare.backends import (
     ArtifactFiles,
     Backend,
     Interface,
-    LookupBackend,
+    LookupNumpyBackend,
     NullBackend,
     OnnxBackend,
     SavedModelBackend,
@@ -33,10 +33,8 @@ STAGES = ("start", "import", "load", "first")
 """From the parent's call to the job being read; libraries; files; one answer."""
 
 
-class NumpyStart(LookupBackend):
+class NumpyStart(LookupNumpyBackend):
     """The lookup runtime with its NumPy engine, asked as a caller would: `predict`."""
-
-    engine = "numpy"
 
     def load(self, files: ArtifactFiles, interface: Interface, clock: StageClock) -> None:
         """See `Backend.load`. sentencepiece is left to the runtime, which may not need it."""

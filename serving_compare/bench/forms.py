@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 from serving_compare.backends import (
     ArtifactFiles,
     Backend,
-    LookupBackend,
+    LookupNumpyBackend,
     OnnxBackend,
     SavedModelBackend,
     StageClock,
@@ -238,7 +238,7 @@ OWN_FORMS: dict[str, Callable[[FormFiles], Form]] = {
     **{f"{NATIVE} {isa}": _make_native("lookup", isa) for isa in INSTRUCTION_SETS},
     f"{NATIVE} int16": _make_native("lookup_int16", None),
     f"{NATIVE} int8": _make_native("lookup_int8", None),
-    "lookup numpy": lambda files: BackendForm(files, LookupBackend()),
+    "lookup numpy": lambda files: BackendForm(files, LookupNumpyBackend()),
     "onnx": lambda files: BackendForm(files, OnnxBackend()),
     "onnx static": StaticOnnxForm,
     "onnx io_binding": BoundOnnxForm,
