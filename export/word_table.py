@@ -113,7 +113,7 @@ def _rule_problems(tokenizer: bytes, proto: Any) -> Iterator[str]:
         try:
             normaliser = sentencepiece.SentencePieceNormalizer(model_proto=tokenizer)
             rules = dict(normaliser.Decompile())
-        except RuntimeError as err:
+        except (RuntimeError, UnicodeDecodeError) as err:
             yield f"Expected normalisation rules that can be read, found {err}."
             return
     if _SPACE_MARK not in rules:
