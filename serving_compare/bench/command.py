@@ -136,6 +136,7 @@ def _find_subject(artifact: Path | None, count: int, seed: int) -> Subject | Non
         ids=ids[0, : lengths[0]].tolist(),
         source=questions.source,
         has_word_table=files.words is not None,
+        tolerance=files.tolerance,
     )
 
 

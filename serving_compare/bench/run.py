@@ -51,6 +51,7 @@ class Subject:
         ids: A row of ids for the cold starts with ids in.
         source: What the texts are, in words.
         has_word_table: Whether its lookup folder knows the ids of whole words.
+        tolerance: By how much probabilities of its lookup folder may differ from the model's.
     """
 
     artifact: Artifact
@@ -58,6 +59,7 @@ class Subject:
     ids: Sequence[int]
     source: str
     has_word_table: bool
+    tolerance: float
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -165,6 +167,7 @@ def _subject_turns(profile: BenchProfile, subject: Subject, has_native: bool) ->
                 "files": files,
                 "forms": [form for form in TEXT_FORMS if runs_here(form)],
                 "texts": subject.texts,
+                "tolerance": subject.tolerance,
             },
         )
     ]

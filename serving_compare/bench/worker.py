@@ -21,7 +21,7 @@ from typing import Any
 
 import numpy as np
 
-from serving_compare.agreement import BETWEEN_BACKENDS
+from serving_compare.agreement import TOLERANCE
 from serving_compare.backends import ArtifactFiles
 from serving_compare.bench.bulk import measure_bulk
 from serving_compare.bench.forms import OWN_FORMS, Form, FormFiles, UnavailableError
@@ -106,7 +106,7 @@ def _time_texts(job: Mapping[str, Any]) -> tuple[Arrays, Facts]:
     )
     return arrays, {
         "disagreements": {
-            name: count_disagreements(first, found, tolerance=BETWEEN_BACKENDS)
+            name: count_disagreements(first, found, tolerance=job["tolerance"] + TOLERANCE)
             for name, found in answers.items()
         },
         "timer_cost_ns": measure_timer_cost_ns(),

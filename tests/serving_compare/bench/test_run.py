@@ -51,7 +51,12 @@ def test_every_round_runs_each_kind_of_process_once(
     prepared: None, artifact: Artifact, texts: list[str], tmp_path: Path
 ):
     subject = Subject(
-        artifact=artifact, texts=texts[:20], ids=[4, 5], source="a test", has_word_table=False
+        artifact=artifact,
+        texts=texts[:20],
+        ids=[4, 5],
+        source="a test",
+        has_word_table=False,
+        tolerance=1e-5,
     )
     steps: list[tuple[str, float]] = []
     parts = run_bench(
@@ -100,7 +105,9 @@ def test_forms_that_answer_texts_differently_are_an_error(
 
     monkeypatch.setattr(run, "run_children", stand_in)
     monkeypatch.setattr(run, "_model_turn", lambda *_: run._Turn(part="none", module="", fields={}))
-    subject = Subject(artifact=artifact, texts=texts, ids=[4], source="", has_word_table=False)
+    subject = Subject(
+        artifact=artifact, texts=texts, ids=[4], source="", has_word_table=False, tolerance=1e-5
+    )
     turns = [turn for turn in run._subject_turns(PROFILE, subject, False) if turn.part == "text"]
     monkeypatch.setattr(run, "_subject_turns", lambda *_: turns)
     with pytest.raises(

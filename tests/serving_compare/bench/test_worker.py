@@ -84,7 +84,13 @@ def test_texts_are_asked_and_held_against_the_first_form(
     monkeypatch.setattr(worker, "load_text_form", lambda name, files: lambda text: answers[name])
     files = dict.fromkeys(worker.ArtifactFiles._fields, "")
     arrays, facts = run(
-        tmp_path, mode="text", files=files, forms=["x", "y"], texts=["t", "u"], order_seed=1
+        tmp_path,
+        mode="text",
+        files=files,
+        forms=["x", "y"],
+        texts=["t", "u"],
+        order_seed=1,
+        tolerance=1e-5,
     )
     assert facts["disagreements"] == {"x": 0, "y": 2}
     assert {name: len(array) for name, array in arrays.items()} == {"x/text": 2, "y/text": 2}
