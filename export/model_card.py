@@ -168,6 +168,7 @@ FORM_PATHS = {
     "onnx": bundle.ONNX_FILE,
     "tf2onnx": bundle.ORACLE_FILE,
     "lookup": bundle.LOOKUP_FOLDER,
+    "lookup_numpy": bundle.LOOKUP_FOLDER,  # the same folder by its other engine
 }
 """Form -> its file or folder in an artifact."""
 

@@ -20,6 +20,7 @@ from export.bundle import (
 )
 from export.difference import EXACT, Bounds
 from export.lookup import LookupModel, read_lookup
+from export.lookup.native import is_available as is_native_available
 from export.weights import UNKNOWN_ID
 from pipeline.run_folder import import_tensorflow
 
@@ -138,16 +139,20 @@ def load_onnx(path: Path, name: str = "onnx") -> Runtime:
     return Runtime(name=name, predict=predict, takes_no_steps=False)
 
 
-def load_lookup_runtime(folder: Path, logit_bound: float = EXACT.logit) -> Runtime:
+def load_lookup_runtime(
+    folder: Path, name: str, engine: str, logit_bound: float = EXACT.logit
+) -> Runtime:
     """Load `lookup/`, checksums verified.
 
     Args:
         folder: The lookup folder.
+        name: Of the runtime.
+        engine: As `load_lookup` takes it.
         logit_bound: Of compressed arrays; the folder itself states how far probabilities may be.
     """
     files = read_lookup(folder)
     # The gate replays the probes itself, to report a difference instead of failing to load.
-    model = LookupModel(files, check_tokenizer=False)
+    model = LookupModel(files, engine=engine, check_tokenizer=False)
     bounds = Bounds(probability=files.tolerance, logit=logit_bound, same_ranks=False)
 
     def encode(texts: Sequence[str]) -> list[list[int]]:
@@ -155,7 +160,7 @@ def load_lookup_runtime(folder: Path, logit_bound: float = EXACT.logit) -> Runti
         return [row[:length].tolist() for row, length in zip(ids, lengths, strict=True)]
 
     return Runtime(
-        name="lookup",
+        name=name,
         predict=lambda _, ids, lengths: model.probabilities(ids, lengths),
         logits=model.logits,
         encode=encode,
@@ -174,8 +179,9 @@ def load_runtimes(
         lookup_logit_bound: See `load_lookup_runtime`.
 
     Returns:
-        `saved_model`, `saved_model_text`, `onnx`, `tf2onnx` and `lookup`, in this order; `tf2onnx`
-        only where the artifact still holds it.
+        `saved_model`, `saved_model_text`, `onnx`, `tf2onnx`, `lookup` and `lookup_numpy`, in this
+        order; `tf2onnx` only where the artifact still holds it, `lookup_numpy` only where `lookup`
+        is the native engine.
     """
     import_tensorflow()
     tokenizer = (folder / TOKENIZER_FILE).read_bytes()
@@ -186,5 +192,11 @@ def load_runtimes(
     ]
     if (folder / ORACLE_FILE).is_file():
         runtimes.append(load_onnx(folder / ORACLE_FILE, "tf2onnx"))
-    runtimes.append(load_lookup_runtime(folder / LOOKUP_FOLDER, lookup_logit_bound))
+    engines = {"lookup": "native", "lookup_numpy": "numpy"}
+    if not is_native_available():
+        engines = {"lookup": "numpy"}
+    for name, engine in engines.items():
+        runtimes.append(
+            load_lookup_runtime(folder / LOOKUP_FOLDER, name, engine, lookup_logit_bound)
+        )
     return runtimes

@@ -7,7 +7,7 @@ compiled `...-py3-none-any.whl`, which serves with the NumPy engine.
 
 It is written by the standard library, not by setuptools. A wheel is a zip of the package and of
 four text files (PEP 427, PEP 639); setuptools would want a generated setup.py that compiles the
-kernel with flags of its own, a second truth beside `native.build`, and stamps the files' times.
+kernel with flags of its own, a second truth beside `build.build`, and stamps the files' times.
 Here the same sources and tools (compiler, headers, zlib) give the same bytes in any folder at any
 time, so that anybody can build a wheel again and compare.
 
@@ -33,7 +33,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from export.lookup import NativeUnavailableError, native
+from export.lookup import NativeUnavailableError, build, native
 
 DISTRIBUTION = "gatetable-runtime"
 PACKAGE = "gatetable_runtime"
@@ -109,7 +109,7 @@ def _compile(package: Mapping[str, bytes]) -> bytes:
             (staged / name).parent.mkdir(parents=True, exist_ok=True)
             (staged / name).write_bytes(data)
         try:
-            module = native.build(staged / "kernel")
+            module = build.build(staged / "kernel")
         except NativeUnavailableError as err:
             raise WheelError(
                 f"{err} Or pass --pure for a wheel without the compiled kernel."
@@ -214,7 +214,7 @@ def build_wheel(folder: Path, *, pure: bool = False) -> WheelResult:
     missing = None
     if not pure:
         try:
-            native.find_compiler()
+            build.find_compiler()
         except NativeUnavailableError as err:
             missing, pure = str(err), True
     tag = "py3-none-any" if pure else f"{_NATIVE_PYTHON}-{_platform_tag()}"

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -24,6 +24,9 @@ from .native_engine import NativeEngine
 from .stream import Stream, StreamBatch
 from .text import TextEncoder
 
+if TYPE_CHECKING:
+    from concurrent.futures import ThreadPoolExecutor
+
 FEW_TEXTS = 4
 """Texts that are answered one by one, in one call into C each. More run faster as a batch."""
 THREAD_ROWS = 64
@@ -32,6 +35,8 @@ THREAD_ROWS = 64
 
 class LookupModel:
     """A loaded lookup folder. Safe to share between threads, and by `fork` between processes.
+
+    With `threads` above 1 it has a pool of them, which does not survive a `fork`.
 
     Args:
         files: Content of the folder.
@@ -61,7 +66,7 @@ class LookupModel:
         self.engine = make_engine(engine, files)
         # Its checks are made in C: made here they cost as much as a short sequence.
         self._native = self.engine if isinstance(self.engine, NativeEngine) else None
-        self._pool = ThreadPoolExecutor(threads) if threads > 1 else None
+        self._pool = _make_pool(threads) if threads > 1 else None
         self.labels = files.labels
         self.vocab_size = files.config.vocab_size
         self.num_classes = files.config.num_classes
@@ -240,6 +245,13 @@ class LookupModel:
             tokens[counts == 0, 0] = UNK_ID
             counts = np.maximum(counts, 1)
         return tokens, counts
+
+
+def _make_pool(threads: int) -> ThreadPoolExecutor:
+    # Imported only here: it takes 8 ms of every start.
+    from concurrent.futures import ThreadPoolExecutor
+
+    return ThreadPoolExecutor(threads)
 
 
 def _extremes(array: NDArray[np.integer]) -> tuple[int, int]:

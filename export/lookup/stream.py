@@ -73,8 +73,8 @@ class Stream:
     def push_text(self, text: str) -> int:
         """Read one or more whole words more.
 
-        Pushing the words of a text one by one gives what the text gives: tokens beyond
-        `max_tokens`, where whole texts are cut, are not read.
+        Where the folder has a word table, pushing the words of a text one by one gives what the
+        text gives: tokens beyond `max_tokens`, where whole texts are cut, are not read.
 
         Args:
             text: Words. Its end is the end of a word, so "ca" and "t" are not "cat".

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from export.lookup import native
+from export.lookup import build, native
 
 PROGRAM = Path(__file__).parent / "c" / "isa_parity.c"
 WARNINGS = ("-Wall", "-Wextra", "-Wpedantic", "-Wshadow", "-Werror")
@@ -25,7 +25,7 @@ def test_every_instruction_set_agrees_under_sanitizers(tmp_path):
     program = tmp_path / "isa_parity"
     subprocess.run(
         [
-            *native.find_compiler(),
+            *build.find_compiler(),
             "-std=c11",
             "-O0",  # sanitizers make the optimiser take a minute
             *WARNINGS,
@@ -55,7 +55,7 @@ def test_every_instruction_set_agrees_under_sanitizers(tmp_path):
 def test_the_sums_of_a_product_stay_in_registers(isa):
     """Spilled accumulators cost half the speed, and gcc spills them at the least provocation."""
     version = subprocess.run(
-        [*native.find_compiler(), "--version"], capture_output=True, text=True, check=True
+        [*build.find_compiler(), "--version"], capture_output=True, text=True, check=True
     ).stdout
     if "Free Software Foundation" not in version or not re.search(r"\) 12\.", version):
         pytest.skip("the sources are arranged for gcc 12, this is another compiler")
