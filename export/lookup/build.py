@@ -95,8 +95,9 @@ def build(folder: Path | None = None, *, force: bool = False) -> Path:
             ) from err
         if done.returncode != 0:
             raise NativeUnavailableError(
-                f"{shlex.join(compiler)}: expected it to compile {native.KERNEL_FOLDER}, found exit "
-                f"code {done.returncode}: {done.stderr.strip()[-2000:]}. Try another compiler by CC."
+                f"{shlex.join(compiler)}: expected it to compile {native.KERNEL_FOLDER}, found "
+                f"exit code {done.returncode}: {done.stderr.strip()[-2000:]}. Try another compiler "
+                "by CC."
             )
         output.replace(target)
     native.load_extension.cache_clear()
