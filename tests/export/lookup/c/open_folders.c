@@ -24,8 +24,11 @@ static void expect(gt_status status) {
     if (status != GT_OK) fail(gt_status_name(status));
 }
 
+/* Turn logits into probabilities and check both. */
 static void check_probabilities(const gt_model *model, float *logits) {
     double sum = 0;
+    for (int32_t i = 0; i < gt_num_classes(model); ++i)
+        if (!isfinite(logits[i])) fail("a logit that is not finite"); /* softmax would hide it */
     gt_softmax(model, logits);
     for (int32_t i = 0; i < gt_num_classes(model); ++i) {
         if (!isfinite(logits[i]) || logits[i] < 0) fail("a probability that is none");
