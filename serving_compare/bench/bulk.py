@@ -21,8 +21,8 @@ from serving_compare.bench.models import draw_batch
 if TYPE_CHECKING:
     from serving_compare.bench.forms import Ids, Lengths, Probabilities
 
-SEQUENCES = 1024
-"""About as many sequences are asked in turn, in as many batches of a size as they make."""
+SEQUENCES = 512
+"""As many sequences are asked in turn, in batches of a size; at least one batch."""
 PIECES = {"onnx": (8, 32), "saved_model": (32,)}
 """Runtime to the sizes of the pieces it is given a sorted batch in."""
 WHOLE = "whole"

@@ -72,7 +72,7 @@ DEFAULT = BenchProfile(
     bulk_limits=BlockLimits(blocks=2, warm_up_s=0.0, min_passes=1, duration_s=0.03),
     texts=400,
     starts=tuple(STARTS),
-    max_duration_s=720.0,
+    max_duration_s=840.0,
     child_timeout_s=300.0,
 )
 QUICK = replace(
@@ -89,7 +89,7 @@ QUICK = replace(
     texts=100,
     # TensorFlow's start alone would take a third of the time; `compare` measures it too.
     starts=tuple(form for form in STARTS if form != "saved_model"),
-    max_duration_s=75.0,
+    max_duration_s=110.0,
 )
 
 

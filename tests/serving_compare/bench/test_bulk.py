@@ -78,7 +78,7 @@ def test_every_way_gives_the_same_answers(untrained: FormFiles):
         assert np.abs(found - expected).max() < 1e-6, name
 
 
-def test_batches_of_a_size_make_about_a_thousand_sequences_in_turn(untrained: FormFiles):
+def test_batches_of_a_size_make_512_sequences_in_turn_or_are_one(untrained: FormFiles):
     forms = {name: OWN_FORMS[name](untrained) for name in ("lookup numpy", "null")}
     limits = {"blocks": 1, "warm_up_s": 0.0, "min_passes": 1, "duration_s": 0.0}
     job = {"vocab_size": VOCAB, "batch_sizes": [256, 2048], "bulk_limits": limits, "data_seed": 1}
@@ -89,5 +89,5 @@ def test_batches_of_a_size_make_about_a_thousand_sequences_in_turn(untrained: Fo
         )
     }
     assert set(measured) == {("lookup numpy", "bulk_256"), ("lookup numpy", "bulk_2048")}
-    assert measured["lookup numpy", "bulk_256"].inner_loops == 4
+    assert measured["lookup numpy", "bulk_256"].inner_loops == 2
     assert measured["lookup numpy", "bulk_2048"].inner_loops == 1
