@@ -57,9 +57,9 @@ def test_a_word_table_is_described_by_what_it_covers() -> None:
         "test_text_share": 0.7908,
     }
     assert describe_word_table(entry) == (
-        "The lookup folder holds the ids of 49597 words of the training texts, among them 97.1% of the "
-        "words of the test split and all words of 79.1% of its texts. Ids by the table were "
-        "compared with the tokenizer's own on 12501 texts."
+        "The lookup folder holds the ids of 49597 words of the training texts, among them 97.1% "
+        "of the words of the test split and all words of 79.1% of its texts. Ids by the table "
+        "were compared with the tokenizer's own on 12501 texts."
     )
 
 
