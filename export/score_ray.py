@@ -164,5 +164,7 @@ def score_on_ray(
             rows += row["rows"]
             progress("scoring", row["bytes_read"], source.size_bytes, rows)
     except ray.exceptions.RayError as err:
-        raise ScoreError(f"Ray: {getattr(err, 'cause', None) or err}") from err
+        # Ray puts advice about its own retries behind what the worker said.
+        said = str(getattr(err, "cause", None) or err).partition("\nFailed to apply UDF")[0]
+        raise ScoreError(f"Ray: {said}") from err
     return ScoredParts(parts=parts, rows=rows, kept_rows=kept_rows, workers=len(seen))

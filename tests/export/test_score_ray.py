@@ -103,10 +103,12 @@ def test_workers_finish_what_threads_began(
 def test_a_damaged_input_is_told_in_its_own_words(
     make_config: Callable[..., ScoreConfig], tmp_path: Path
 ) -> None:
-    config = make_config()
+    config = make_config(part_rows=2**16)
     with config.source.open("ab") as file:
-        file.write(b"x" * 2**23 + b",caf\xe9\n")
-    with pytest.raises(ScoreError, match=r"Ray: .*expected UTF-8, found the byte 0xe9 in line 1"):
+        file.write(b"1,text\n" * 2**20 + b"2,caf\xe9\n")
+    with pytest.raises(
+        ScoreError, match=r"Ray: .*expected UTF-8, found the byte 0xe9 in .*UTF-8\.$"
+    ):
         score_on_two(config)
 
 
