@@ -122,6 +122,9 @@ def measure_options(
 ) -> CompressionResult:
     """Measure every named option and the chosen combination on the whole test split.
 
+    All of them are in memory at once, so that one pass of the exact arrays serves all: some five
+    times the exact tables, `arrays` included.
+
     Args:
         arrays: The exact arrays, gate tables float64 where they exist so.
         config: Shape of the model.
