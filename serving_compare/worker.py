@@ -49,6 +49,19 @@ def read_memory_bytes(status: Path = Path("/proc/self/status")) -> dict[str, int
     }
 
 
+def settle_process(job: Mapping[str, Any]) -> None:
+    """Bound this process's life and pin it to its core; to be called before anything else.
+
+    Args:
+        job: `core` (number or null) and `timeout_s`.
+    """
+    if hasattr(signal, "alarm"):
+        # Should the parent be killed outright, nobody else would ever end this process.
+        signal.alarm(math.ceil(job["timeout_s"]) + 5)  # the parent's own limit comes first
+    if job["core"] is not None and hasattr(os, "sched_setaffinity"):
+        os.sched_setaffinity(0, {job["core"]})  # before any library starts its threads
+
+
 def run_job(job: Mapping[str, Any]) -> None:
     """Do what `job` says and write its results.
 
@@ -56,11 +69,7 @@ def run_job(job: Mapping[str, Any]) -> None:
         job: `mode`, `backend`, `files` (fields of `ArtifactFiles`), `spawned_ns`, `core` (number
             or null), `timeout_s`, `output` (path without suffix) and the mode's own fields.
     """
-    if hasattr(signal, "alarm"):
-        # Should the parent be killed outright, nobody else would ever end this process.
-        signal.alarm(math.ceil(job["timeout_s"]) + 5)  # the parent's own limit comes first
-    if job["core"] is not None and hasattr(os, "sched_setaffinity"):
-        os.sched_setaffinity(0, {job["core"]})  # before any library starts its threads
+    settle_process(job)
     clock = StageClock(job["spawned_ns"])
     clock.mark("start")
     backend = BACKENDS[job["backend"]]()

@@ -9,9 +9,6 @@ NumPy and the harness.
 from __future__ import annotations
 
 import json
-import math
-import os
-import signal
 import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -27,7 +24,7 @@ from serving_compare.backends import (
     SavedModelBackend,
     StageClock,
 )
-from serving_compare.worker import read_memory_bytes
+from serving_compare.worker import read_memory_bytes, settle_process
 
 STAGES = ("start", "import", "load", "first")
 """From the parent's call to the job being read; libraries; files; one answer."""
@@ -68,11 +65,7 @@ def run_job(job: Mapping[str, Any]) -> None:
         job: `backend`, `interface`, `files` (fields of `ArtifactFiles`), `texts`, `ids`, `round`,
             `spawned_ns`, `core` (number or null), `timeout_s`, `output` (path without suffix).
     """
-    if hasattr(signal, "alarm"):
-        # Should the parent be killed outright, nobody else would ever end this process.
-        signal.alarm(math.ceil(job["timeout_s"]) + 5)
-    if job["core"] is not None and hasattr(os, "sched_setaffinity"):
-        os.sched_setaffinity(0, {job["core"]})  # before any library starts its threads
+    settle_process(job)
     clock = StageClock(job["spawned_ns"])
     clock.mark("start")
     backend = STARTS[job["backend"]]()

@@ -11,9 +11,6 @@ Modes:
 from __future__ import annotations
 
 import json
-import math
-import os
-import signal
 import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -35,6 +32,7 @@ from serving_compare.bench.text import (
     measure_texts,
 )
 from serving_compare.sampling import measure_timer_cost_ns
+from serving_compare.worker import settle_process
 
 FORMS = {**OWN_FORMS, **PEER_FORMS}
 """Every form of an untrained model by name, in the order of the tables."""
@@ -50,11 +48,7 @@ def run_job(job: Mapping[str, Any]) -> None:
         job: `mode`, `forms` (names), `core` (number or null), `timeout_s`, `output` (path without
             suffix) and the mode's own fields.
     """
-    if hasattr(signal, "alarm"):
-        # Should the parent be killed outright, nobody else would ever end this process.
-        signal.alarm(math.ceil(job["timeout_s"]) + 5)
-    if job["core"] is not None and hasattr(os, "sched_setaffinity"):
-        os.sched_setaffinity(0, {job["core"]})  # before any library starts its threads
+    settle_process(job)
     arrays, facts = MODES[job["mode"]](job)
     output = Path(job["output"])
     np.savez(output.with_suffix(".npz"), allow_pickle=False, **arrays)

@@ -24,7 +24,7 @@ def test_make_help_names_every_documented_target() -> None:
     done = subprocess.run(
         ["make", "help"], cwd=ROOT, capture_output=True, text=True, timeout=60, check=True
     )
-    for target in ("data", "train", "tune", "export", "verify", "compare", "test"):
+    for target in ("data", "train", "tune", "export", "verify", "compare", "bench", "test"):
         assert f"make {target} " in done.stdout
 
 

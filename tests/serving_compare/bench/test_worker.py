@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import signal
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +27,7 @@ def run(tmp_path: Path, **job: Any) -> tuple[dict[str, np.ndarray], dict[str, An
 @pytest.fixture(autouse=True)
 def no_alarm(monkeypatch: pytest.MonkeyPatch) -> None:
     """A worker ends with its alarm; the tests' own process must not."""
-    monkeypatch.setattr(worker.signal, "alarm", lambda seconds: None)
+    monkeypatch.setattr(signal, "alarm", lambda seconds: None)
 
 
 def test_a_probe_answers_or_says_why_not(
