@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .arrays import LookupArrays, map_array, write_array
+from .arrays import LookupArrays, map_array, release_pages, write_array
 from .config import (
     ArraySpec,
     LookupConfig,
@@ -303,6 +303,8 @@ def _check_values(folder: Path, arrays: LookupArrays, *, read_tables: bool) -> N
             raise NonFiniteError(
                 f"{path}: expected finite weights, found NaN or infinity. Train and export again."
             )
+        if is_table:
+            release_pages(array)
         try:
             if name.startswith("gate_table"):
                 check_padding_row(array)

@@ -3,11 +3,12 @@ from __future__ import annotations
 import io
 import pickle
 import re
+from pathlib import Path
 
 import numpy as np
 import pytest
 
-from export.lookup.arrays import make_aligned, map_array, write_array
+from export.lookup.arrays import make_aligned, map_array, release_pages, write_array
 from export.lookup.config import ArraySpec
 from export.lookup.errors import (
     ArrayHeaderError,
@@ -193,3 +194,21 @@ def test_aligned_arrays_start_at_a_cache_line(shape):
     assert (array.shape, array.dtype) == (shape, np.float32)
     assert array.flags.c_contiguous and array.flags.writeable
     assert array.ctypes.data % 64 == 0
+
+
+@pytest.mark.skipif(not Path("/proc/self/smaps_rollup").is_file(), reason="needs Linux")
+def test_released_pages_are_no_memory_of_the_process_and_still_there(tmp_path):
+    array = np.arange(2**22, dtype=np.float32).reshape(2**12, -1)  # 16 MB
+    write_array(tmp_path / "a.npy", array)
+    mapped = read(tmp_path / "a.npy", ArraySpec(array.shape, "<f4"))
+
+    def resident_kb() -> int:
+        lines = Path("/proc/self/smaps_rollup").read_text().splitlines()
+        return int(next(line for line in lines if line.startswith("Rss:")).split()[1])
+
+    assert mapped.sum() > 0
+    before = resident_kb()
+    release_pages(mapped)
+    assert resident_kb() < before - 15_000
+    np.testing.assert_array_equal(mapped, array)
+    release_pages(array)  # not mapped: nothing to release
