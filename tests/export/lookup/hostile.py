@@ -28,10 +28,14 @@ from export.lookup import write_lookup
 from export.lookup.word_arrays import WordArrays
 from tests.export.lookup.c_programs import DRIVER, KERNEL, compile_c
 from tests.export.lookup.conftest import make_compressed, make_content, make_raw_model, make_words
-from tests.export.lookup.damages import DAMAGES, Damage
+from tests.export.lookup.damages import FILE_DAMAGES, Damage
+from tests.export.lookup.json_damages import JSON_DAMAGES
 
 SANITIZE = ("-g", "-fsanitize=address,undefined", "-fno-sanitize-recover=all")
+MAP_ON_HEAP = ("-Dmmap=map_on_heap", "-Dmunmap=free_from_heap")
+"""See c/heap_map.c."""
 ISAS = ("avx512vnni", "avx512", "avx2", "portable")
+DAMAGES = (*FILE_DAMAGES, *JSON_DAMAGES)
 BATCH = 200
 """Folders given to one process: few starts, and little on disk at a time."""
 
@@ -101,9 +105,9 @@ def has_sanitizers(target: Path) -> bool:
 
 def build_driver(target: Path, options: Sequence[str]) -> Path:
     """Compile the driver and gatetable.c with both sanitizers and return the program."""
-    sources = (DRIVER, KERNEL / "gatetable.c")
+    sources = (DRIVER, DRIVER.with_name("heap_map.c"), KERNEL / "gatetable.c")
     program = target / "open_folders"
-    return compile_c(program, *sources, options=("-std=c11", *SANITIZE, *options))
+    return compile_c(program, *sources, options=(*SANITIZE, *MAP_ON_HEAP, *options))
 
 
 def list_isas(program: Path, sound: Path) -> list[str]:

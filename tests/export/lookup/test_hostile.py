@@ -7,8 +7,8 @@ import random
 import pytest
 
 from tests.export.lookup.c_programs import COMPILER
-from tests.export.lookup.damages import DAMAGES
 from tests.export.lookup.hostile import (
+    DAMAGES,
     attack,
     build_driver,
     has_sanitizers,
