@@ -114,7 +114,14 @@ class NativeForm:
 
     def __init__(self, files: FormFiles, *, lookup: str = "lookup", isa: str | None = None) -> None:
         from export.lookup import load_lookup
+        from export.lookup.native import NativeUnavailableError, load_extension
 
+        try:
+            extension = load_extension()
+        except NativeUnavailableError as err:
+            raise UnavailableError(NOT_BUILT) from err
+        if isa is not None and isa not in extension.list_isas():
+            raise UnavailableError(f"this CPU has no {isa}")
         # Read when the engine is made; what the caller's environment says must not count here.
         previous = os.environ.pop(ISA_VARIABLE, None)
         if isa is not None:
@@ -123,10 +130,6 @@ class NativeForm:
             self.model = load_lookup(
                 files.path(lookup), engine="native", check_hashes=False, replay_golden=False
             )
-        except ImportError as err:
-            raise UnavailableError(NOT_BUILT) from err
-        except ValueError as err:
-            raise UnavailableError(f"this CPU has no {isa}") from err
         finally:
             os.environ.pop(ISA_VARIABLE, None)
             if previous is not None:
