@@ -67,4 +67,4 @@ def test_no_damaged_folder_crashes_the_reader_or_the_kernels(tmp_path):
     isas = list_isas(program, write_sound_folders(tmp_path)[0])
     assert "portable" in isas
     statuses = attack(program, tmp_path / "work", 500, 2026, isas)
-    assert statuses.keys() == {"0", "2", "3", "4"}
+    assert {"0", "2", "3"} <= statuses.keys() <= {"0", "2", "3", "4"}
