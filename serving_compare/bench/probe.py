@@ -1,8 +1,9 @@
 """Before anything is timed: make the untrained models, see which forms run, hold them to truth.
 
 A form that is absent is left out with its reason. A form that answers wrongly ends the benchmark:
-a wrong answer has no speed. Peers are tried one library at a time beside TensorFlow and
-onnxruntime, since all forms will share a process; one that breaks there is left out too.
+a wrong answer has no speed. All forms are tried in one process, since they will share one; where
+that breaks, the peers are tried one library at a time beside TensorFlow and onnxruntime, and those
+that break again are left out too.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ from serving_compare.bench.models import (
     litert_program,
     read_weights,
 )
-from serving_compare.bench.peers import LIBRARIES, PEER_FORMS, is_installed
+from serving_compare.bench.peers import PEER_FORMS, is_installed
 from serving_compare.bench.profile import BenchProfile
 from serving_compare.bench.programs import run_programs
 from serving_compare.bench.steps import REQUESTS
@@ -43,6 +44,7 @@ LOOSE_LIMITS = {"lookup native int16": 1e-3, "lookup native int8": 3e-2, "openvi
 """The same for forms that round their weights on purpose: bounds against mistakes, not promises."""
 COMPANIONS = ("onnx", "saved_model")
 """What every peer must be able to share a process with."""
+ABSENT = "not installed"
 
 Progress = Callable[[str, float], None]
 
@@ -140,22 +142,26 @@ def _probe_model(
             timeout_s=profile.child_timeout_s,
         )
 
+    peers = tuple(form for form in PEER_FORMS if is_installed(form))
     answers: dict[str, NDArray[np.float32]] = {}
     unavailable: dict[str, str] = dict(known.unavailable) if known else {}
     if known:
         _ask(make_job(known.forms, "Forms"), answers, unavailable)
     else:
-        _ask(make_job(tuple(OWN_FORMS), "Forms"), answers, unavailable)
-        for library in LIBRARIES:
-            forms = tuple(form for form in PEER_FORMS if form.split()[0] == library)
-            if not is_installed(library):
-                unavailable |= dict.fromkeys(forms, "not installed")
-                continue
-            try:
-                _ask(make_job((*COMPANIONS, *forms), library), answers, unavailable)
-            except ChildError as err:
-                last_line = str(err).strip().splitlines()[-1].strip()
-                unavailable |= dict.fromkeys(forms, f"failed: {last_line}")
+        unavailable = dict.fromkeys((form for form in PEER_FORMS if form not in peers), ABSENT)
+        try:
+            _ask(make_job((*OWN_FORMS, *peers), "Forms"), answers, unavailable)
+        except ChildError:
+            if not peers:
+                raise
+            _ask(make_job(tuple(OWN_FORMS), "Own forms"), answers, unavailable)
+            for library in dict.fromkeys(form.split()[0] for form in peers):
+                forms = tuple(form for form in peers if form.split()[0] == library)
+                try:
+                    _ask(make_job((*COMPANIONS, *forms), library), answers, unavailable)
+                except ChildError as err:
+                    last_line = str(err).strip().splitlines()[-1].strip()
+                    unavailable |= dict.fromkeys(forms, f"failed: {last_line}")
     rows = draw_rows(shape.vocab_size, profile.lengths, count=REQUESTS, seed=seed)
     weights = read_weights(files.path(WEIGHTS_FILE))
     reference = np.concatenate([compute_reference(weights, ids) for ids in rows.values()])

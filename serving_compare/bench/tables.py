@@ -128,7 +128,10 @@ def _make_speedup_table(units: str, model: Json) -> Table:
         ]
         if any(found):
             rows.append([f"{form} / {rival}", *(format_ratio(pair) for pair in found)])
-    fastest = ", ".join(f"{row['best']['onnx']} at {size}" for size, row in warm.items())
+    at: dict[str, list[str]] = {}
+    for size, row in warm.items():
+        at.setdefault(str(row["best"]["onnx"]), []).append(size)
+    fastest = ", ".join(f"{form} at {' '.join(sizes)}" for form, sizes in at.items())
     return Table(
         title=f"H={units}: how many times faster, warm",
         columns=["Ours / rival", *warm],

@@ -41,7 +41,7 @@ def test_our_exact_form_meets_every_rival_and_our_others_the_fastest_onnx(make_b
         "lookup numpy / onnx",
     ]
     assert table.rows[0][2] == "3.04x [3.04, 3.04]"
-    assert "onnx static at 20 tokens" in table.note
+    assert "its fastest form: onnx static at 1 20 tokens." in table.note
 
 
 def test_without_a_native_engine_numpy_is_ours(make_bench: MakeBench):
