@@ -212,7 +212,7 @@ class Tf2onnxBackend(OnnxBackend):
 class LookupBackend:
     """The lookup runtime as a user gets it: the native engine where its kernel is built.
 
-    Text is tokenised by its own `encode`.
+    Text goes in raw.
 
     The artifact's hashes and probes are checked by the parent before anything is timed. The
     other runtimes check nothing when they load, so the timed load leaves the checks out here too.
@@ -243,8 +243,7 @@ class LookupBackend:
 
     def run_texts(self, texts: Sequence[str]) -> Probabilities:
         """See `Backend.run_texts`."""
-        model = self._model
-        probabilities: Probabilities = model.probabilities(*model.encode(texts))
+        probabilities: Probabilities = self._model.predict_proba(texts)
         return probabilities
 
 

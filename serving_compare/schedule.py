@@ -63,7 +63,7 @@ PROFILES = {
                 min_samples=1700, min_duration_s=0.02, max_duration_s=0.15, warm_up_s=0.15
             ),
             answer_budget_s=10.0,
-            max_duration_s=240.0,
+            max_duration_s=360.0,
             child_timeout_s=300.0,
         ),
         Profile(

@@ -71,13 +71,13 @@ class LookupModel:
         self.vocab_size = files.config.vocab_size
         self.num_classes = files.config.num_classes
         self.max_tokens = files.max_tokens
-        has_native_words = self._native is not None and self._native.has_words
+        # Text to answer in one call into C, where the folder has a word table.
+        self._text_engine = self._native if self._native and self._native.has_words else None
         self._encoder = TextEncoder(
             files,
             check_golden=check_tokenizer,
-            encode_words=self._native.encode if self._native and has_native_words else None,
+            encode_words=self._text_engine.encode if self._text_engine is not None else None,
         )
-        self._predict_words = self._native.predict if self._native and has_native_words else None
 
     def logits(self, ids: ArrayLike, lengths: ArrayLike) -> Float32Array:
         """Return the logits of a batch of token ids.
@@ -177,23 +177,54 @@ class LookupModel:
         """
         if k < 1:
             raise ValueError(f"k: expected at least 1, found {k}.")
-        is_one_text = isinstance(texts, str)  # a mistake that encode() explains
-        if self._predict_words is not None and len(texts) <= FEW_TEXTS and not is_one_text:
-            encoder = self._encoder
-            if encoder.is_table_proven and all(type(text) is str for text in texts):
-                best = min(k, self.num_classes)
-                try:
-                    return [
-                        self._predict_words(text, best, encoder.encode_unseen) for text in texts
-                    ]
-                except UnicodeEncodeError:
-                    pass  # encode() says which text it is
-        probabilities = self.probabilities(*self.encode(texts))
+        engine = self._find_text_engine(texts)
+        if engine is not None:
+            best, unseen = min(k, self.num_classes), self._encoder.encode_unseen
+            try:
+                return [engine.predict(text, best, unseen) for text in texts]
+            except UnicodeEncodeError:
+                pass  # encode() says which text it is
+        probabilities = self.predict_proba(texts)
         order = np.argsort(-probabilities, axis=1, kind="stable")[:, :k]
         return [
             [(self.labels[label], float(row[label])) for label in best]
             for row, best in zip(probabilities, order.tolist(), strict=True)
         ]
+
+    def predict_proba(self, texts: Sequence[str]) -> Float32Array:
+        """Return the class probabilities of raw texts, classes in id order.
+
+        Args:
+            texts: See `encode`.
+
+        Returns:
+            (B, C) float32, each row summing to 1.
+
+        Raises:
+            ValueError: See `encode`.
+            TypeError: See `encode`.
+            ImportError: See `encode`.
+            TokenizerError: See `encode`.
+        """
+        engine = self._find_text_engine(texts)
+        if engine is not None and len(texts) == 1:
+            try:
+                return engine.text_probabilities(texts[0], self._encoder.encode_unseen)
+            except UnicodeEncodeError:
+                pass  # encode() says where
+        return self.probabilities(*self.encode(texts))
+
+    def _find_text_engine(self, texts: Sequence[str]) -> NativeEngine | None:
+        """Return the engine that may answer `texts` one by one in C, or None."""
+        if (
+            self._text_engine is not None
+            and len(texts) <= FEW_TEXTS
+            and self._encoder.is_table_proven
+            and not isinstance(texts, str)  # a mistake that encode() explains
+            and all(type(text) is str for text in texts)
+        ):
+            return self._text_engine
+        return None
 
     def stream(self) -> Stream:
         """Return a stream that reads one text token by token, or word by word."""

@@ -314,6 +314,36 @@ static PyObject *model_encode(PyObject *object, PyObject *const *args, Py_ssize_
     return result;
 }
 
+/* text_probabilities(text, encode_word) -> (1, C). */
+static PyObject *model_text_probabilities(PyObject *object, PyObject *const *args,
+                                          Py_ssize_t count) {
+    ModelObject *self = (ModelObject *)object;
+    if (count != 2) {
+        PyErr_SetString(PyExc_TypeError, "expected text and encode_word.");
+        return NULL;
+    }
+    int32_t *ids = malloc((size_t)self->config.max_tokens * sizeof *ids), length = 0;
+    if (ids == NULL) return PyErr_NoMemory();
+    npy_intp shape[2] = {1, self->config.num_classes};
+    PyObject *result = NULL;
+    if (encode_text(self, args[0], args[1], ids, &length))
+        result = PyArray_SimpleNew(2, shape, NPY_FLOAT32);
+    if (result != NULL) {
+        float *logits = PyArray_DATA((PyArrayObject *)result);
+        PyThreadState *others =
+            length * self->step_work >= GT_RELEASE_WORK ? PyEval_SaveThread() : NULL;
+        const gt_status status = gt_logits(self->model, ids, length, logits);
+        if (status == GT_OK) gt_softmax(self->model, logits);
+        if (others != NULL) PyEval_RestoreThread(others);
+        if (status != GT_OK) {
+            Py_CLEAR(result);
+            raise_status(status, NULL);
+        }
+    }
+    free(ids);
+    return result;
+}
+
 /* predict(text, k, encode_word) -> [(label, probability)], 1 <= k <= C. */
 static PyObject *model_predict(PyObject *object, PyObject *const *args, Py_ssize_t count) {
     ModelObject *self = (ModelObject *)object;
@@ -429,6 +459,8 @@ static PyMethodDef model_methods[] = {
     {"probabilities", FAST(model_probabilities), METH_FASTCALL,
      "probabilities(ids, lengths) -> (B, C), or None."},
     {"encode", FAST(model_encode), METH_FASTCALL, "encode(text, encode_word) -> list of ids."},
+    {"text_probabilities", FAST(model_text_probabilities), METH_FASTCALL,
+     "text_probabilities(text, encode_word) -> (1, C)."},
     {"predict", FAST(model_predict), METH_FASTCALL,
      "predict(text, k, encode_word) -> [(label, probability)]."},
     {"stream", model_stream, METH_NOARGS, "stream() -> a stream that has read nothing."},

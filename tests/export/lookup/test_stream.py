@@ -172,6 +172,27 @@ def test_pushing_words_gives_what_the_text_gives(text_model, words, random):
     np.testing.assert_allclose(stream.probabilities(), expected, rtol=0, atol=TOLERANCE)
 
 
+def test_probabilities_of_texts_are_those_of_their_ids(text_model):
+    all_texts = ["the cat", "", "☃ dog", "고양이 --", "the the the"] * 2
+    text_model.predict(["the"])  # proves the table
+    for count in (0, 1, 2, 4, 5, 10):
+        chosen = all_texts[:count]
+        expected = text_model.probabilities(*text_model.encode(chosen))
+        found = text_model.predict_proba(chosen)
+        assert (found.shape, found.dtype) == ((count, 4), np.float32)
+        np.testing.assert_allclose(found, expected, rtol=0, atol=TOLERANCE)
+        best = [labels[0][0] for labels in text_model.predict(chosen)]
+        assert best == [text_model.labels[row] for row in found.argmax(axis=1)]
+    for wrong, error, message in (
+        ("the", TypeError, r"^texts: expected a list of strings, found one str\. Put it"),
+        ([3], TypeError, r"^texts\[0\]: expected a string, found int 3\.$"),
+        (["\ud800"], ValueError, r"^texts\[0\]: expected text that UTF-8 can hold, found"),
+    ):
+        for call in (text_model.predict_proba, text_model.predict):
+            with pytest.raises(error, match=message):
+                call(wrong)
+
+
 def test_pushing_text_tells_how_many_tokens_it_had(text_model):
     stream = text_model.stream()
     assert stream.push_text("") == 0

@@ -25,6 +25,7 @@ from .errors import (
     ManifestError,
     MissingFileError,
     NonFiniteError,
+    PaddingRowError,
     QuantisationError,
     TokenizerError,
     UnexpectedFileError,
@@ -36,7 +37,7 @@ from .format import LookupFiles, read_lookup, write_lookup
 from .golden import Probe, format_golden
 from .model import LookupModel, load_lookup
 from .native import NativeUnavailableError
-from .stream import Stream
+from .stream import Stream, StreamBatch
 from .word_arrays import WordArrays
 
 __all__ = [
@@ -57,9 +58,11 @@ __all__ = [
     "MissingFileError",
     "NativeUnavailableError",
     "NonFiniteError",
+    "PaddingRowError",
     "Probe",
     "QuantisationError",
     "Stream",
+    "StreamBatch",
     "TokenizerError",
     "UnexpectedFileError",
     "UnsafeFileError",

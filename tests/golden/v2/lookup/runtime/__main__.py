@@ -11,9 +11,10 @@ import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+from .build import build
 from .errors import ArtifactError
 from .model import LookupModel, load_lookup
-from .native import NativeUnavailableError, build, load_extension
+from .native import NativeUnavailableError, load_extension
 
 
 def _build(arguments: argparse.Namespace) -> int:

@@ -8,6 +8,7 @@ a pickle. Source: the format description in `numpy.lib.format`.
 from __future__ import annotations
 
 import math
+import mmap
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -128,3 +129,16 @@ def map_array(file: IO[bytes], size: int, spec: ArraySpec, place: str) -> NDArra
     return np.asarray(
         np.memmap(file, dtype=np.dtype(spec.dtype), mode="r", offset=offset, shape=spec.shape)
     )
+
+
+def release_pages(array: NDArray[Any]) -> None:
+    """Let the system take back the pages of a mapped array that was only looked through.
+
+    They stay in its file cache, but count no longer as this process's memory: a reader that
+    checked 35 MB of tables holds what its texts have asked for.
+    """
+    owner: Any = array
+    while owner is not None and not isinstance(owner, mmap.mmap):
+        owner = getattr(owner, "base", None)
+    if owner is not None and hasattr(mmap, "MADV_DONTNEED"):
+        owner.madvise(mmap.MADV_DONTNEED)

@@ -63,6 +63,10 @@ class NonFiniteError(ArtifactError):
     """An array holds NaN or an infinity."""
 
 
+class PaddingRowError(ArtifactError):
+    """Row 0 of a gate table, padding, is not row 1, an unknown token."""
+
+
 class QuantisationError(ArtifactError):
     """A compressed array breaks a bound that arithmetic on it rests on: a scale, a column sum."""
 

@@ -10,9 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import shutil
-import stat
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -22,7 +20,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .arrays import MAX_HEADER_BYTES, LookupArrays, map_array, write_array
+from .arrays import LookupArrays, map_array, release_pages, write_array
 from .config import (
     ArraySpec,
     LookupConfig,
@@ -33,23 +31,18 @@ from .config import (
 )
 from .errors import (
     REMEDY,
-    ChecksumError,
-    FileSizeError,
-    FileTooLargeError,
     LabelsError,
-    MissingFileError,
     NonFiniteError,
+    PaddingRowError,
     QuantisationError,
-    UnexpectedFileError,
-    UnsafeFileError,
     WordTableError,
 )
+from .folder_scan import check_hash, check_names, scan_folder
 from .golden import Probe, check_probe, format_golden, parse_golden
 from .manifest import (
     GOLDEN_FILE,
     LABELS_FILE,
     MANIFEST_FILE,
-    MAX_MANIFEST_BYTES,
     RUNTIME_FOLDER,
     SIDE_FILE_CAPS,
     TOKENIZER_FILE,
@@ -61,11 +54,8 @@ from .manifest import (
     parse_json,
     parse_manifest,
 )
-from .values import check_kernel_integers, check_scale, is_finite
+from .values import check_kernel_integers, check_padding_row, check_scale, is_finite
 from .word_arrays import WordArrays, check_word_bounds, check_word_content
-
-_ARRAY_CAP = MAX_HEADER_BYTES + 4 * 1_000_000 * 3 * 4096
-"""Bytes of the largest array the axis limits allow; a bound on disk, not on memory."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -199,12 +189,9 @@ def _check_arrays(arrays: LookupArrays, config: LookupConfig) -> None:
     for name, array in arrays.items():
         if not is_finite(array):
             raise ValueError(f"arrays[{name!r}]: expected finite values, found NaN or infinity.")
-        if name.startswith("gate_table") and not np.array_equal(array[0], array[1]):
-            raise ValueError(
-                f"arrays[{name!r}]: expected row 0 (padding) equal to row 1 (unknown), found "
-                "them to differ. Copy embedding row 1 over row 0 before folding."
-            )
         try:
+            if name.startswith("gate_table"):
+                check_padding_row(array)
             _check_quantised(name, array)
         except ValueError as err:
             raise ValueError(f"arrays[{name!r}]: {err}") from err
@@ -255,10 +242,10 @@ def read_lookup(folder: Path, *, check_hashes: bool = True) -> LookupFiles:
     Raises:
         ArtifactError: The folder cannot be used; one subclass per cause.
     """
-    sizes = _scan(folder)
+    sizes = scan_folder(folder)
     manifest_path = folder / MANIFEST_FILE
     manifest = parse_manifest(manifest_path.read_bytes(), str(manifest_path))
-    _check_names(folder, sizes, manifest)
+    check_names(folder, sizes, manifest)
 
     config = manifest.config
 
@@ -280,7 +267,7 @@ def read_lookup(folder: Path, *, check_hashes: bool = True) -> LookupFiles:
             side_files[file_name] = file.read(sizes[file_name])
     if check_hashes:
         for file_name, record in sorted(manifest.files.items()):
-            _check_hash(folder / file_name, side_files.get(file_name), record.sha256)
+            check_hash(folder / file_name, side_files.get(file_name), record.sha256)
     _check_values(folder, arrays, read_tables=check_hashes)
     if words is not None:
         try:
@@ -316,74 +303,14 @@ def _check_values(folder: Path, arrays: LookupArrays, *, read_tables: bool) -> N
             raise NonFiniteError(
                 f"{path}: expected finite weights, found NaN or infinity. Train and export again."
             )
+        if is_table:
+            release_pages(array)
+        try:
+            if name.startswith("gate_table"):
+                check_padding_row(array)
+        except ValueError as err:
+            raise PaddingRowError(f"{path}: {err} {REMEDY}") from err
         try:
             _check_quantised(name, array)
         except ValueError as err:
             raise QuantisationError(f"{path}: {err} {REMEDY}") from err
-
-
-def _scan(folder: Path) -> dict[str, int]:
-    """Return the length of every file in `folder` after refusing links and oversized files."""
-    if not folder.is_dir():
-        raise MissingFileError(
-            f"{folder}: expected a lookup folder, found none. Give the path of an artifact's "
-            "lookup/ folder."
-        )
-    with os.scandir(folder) as scan:
-        entries = sorted(scan, key=lambda entry: entry.name)
-    sizes = {}
-    for entry in entries:
-        status = entry.stat(follow_symlinks=False)
-        if entry.name == RUNTIME_FOLDER and stat.S_ISDIR(status.st_mode):
-            continue
-        if not stat.S_ISREG(status.st_mode):
-            kind = "a symbolic link" if stat.S_ISLNK(status.st_mode) else "something else"
-            raise UnsafeFileError(
-                f"{folder / entry.name}: expected a regular file, found {kind}. Copy the files "
-                "themselves into the folder."
-            )
-        cap = {MANIFEST_FILE: MAX_MANIFEST_BYTES, **SIDE_FILE_CAPS}.get(entry.name, _ARRAY_CAP)
-        if status.st_size > cap:
-            raise FileTooLargeError(
-                f"{folder / entry.name}: expected at most {cap} bytes, found {status.st_size}. "
-                f"{REMEDY}"
-            )
-        sizes[entry.name] = status.st_size
-    if MANIFEST_FILE not in sizes:
-        raise MissingFileError(
-            f"{folder / MANIFEST_FILE}: no such file, so {folder} is not a lookup folder. Give "
-            "the path of an artifact's lookup/ folder."
-        )
-    return sizes
-
-
-def _check_names(folder: Path, sizes: Mapping[str, int], manifest: LookupManifest) -> None:
-    """Compare the files on disk with the manifest: names, then lengths."""
-    for name in sorted(manifest.files.keys() - sizes.keys()):
-        raise MissingFileError(
-            f"{folder / name}: listed in {MANIFEST_FILE}, found no such file. {REMEDY}"
-        )
-    for name in sorted(sizes.keys() - manifest.files.keys() - {MANIFEST_FILE}):
-        raise UnexpectedFileError(
-            f"{folder / name}: expected only files that {MANIFEST_FILE} lists, found this one. "
-            "Remove it, or copy the artifact again."
-        )
-    for name, record in sorted(manifest.files.items()):
-        if sizes[name] != record.size:
-            raise FileSizeError(
-                f"{folder / name}: expected {record.size} bytes from {MANIFEST_FILE}, found "
-                f"{sizes[name]}. {REMEDY}"
-            )
-
-
-def _check_hash(path: Path, data: bytes | None, expected: str) -> None:
-    """Compare the sha256 of `data`, or of the whole file where that is None."""
-    if data is not None:
-        found = hashlib.sha256(data).hexdigest()
-    else:
-        with path.open("rb") as file:
-            found = hashlib.file_digest(file, "sha256").hexdigest()
-    if found != expected:
-        raise ChecksumError(
-            f"{path}: expected sha256 {expected} from {MANIFEST_FILE}, found {found}. {REMEDY}"
-        )

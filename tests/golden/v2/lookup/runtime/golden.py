@@ -66,14 +66,15 @@ def check_probe(probe: Probe, config: LookupConfig) -> None:
         raise ValueError(
             f"probabilities: expected {config.num_classes}, found {len(probe.probabilities)}."
         )
-    for value in probe.probabilities:
-        # A float32 softmax may exceed 1 by its rounding. NaN fails every comparison.
-        if (
-            isinstance(value, bool)
-            or not isinstance(value, float | int)
-            or not 0 <= value <= 1 + TOLERANCE
-        ):
-            raise ValueError(f"probabilities: expected numbers from 0 to 1, found {value!r}.")
+    # A float32 softmax may exceed 1 by its rounding. NaN fails every comparison, bool is no float.
+    limit = 1 + TOLERANCE
+    bad = [
+        value
+        for value in probe.probabilities
+        if type(value) not in (float, int) or not 0 <= value <= limit
+    ]
+    if bad:
+        raise ValueError(f"probabilities: expected numbers from 0 to 1, found {bad[0]!r}.")
 
 
 def parse_golden(data: bytes, config: LookupConfig, place: str) -> tuple[Probe, ...]:

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -21,8 +21,11 @@ from .format import LookupFiles, read_lookup
 from .gru import Int32Array
 from .manifest import GOLDEN_FILE, UNK_ID
 from .native_engine import NativeEngine
-from .stream import Stream
+from .stream import Stream, StreamBatch
 from .text import TextEncoder
+
+if TYPE_CHECKING:
+    from concurrent.futures import ThreadPoolExecutor
 
 FEW_TEXTS = 4
 """Texts that are answered one by one, in one call into C each. More run faster as a batch."""
@@ -32,6 +35,8 @@ THREAD_ROWS = 64
 
 class LookupModel:
     """A loaded lookup folder. Safe to share between threads, and by `fork` between processes.
+
+    With `threads` above 1 it has a pool of them, which does not survive a `fork`.
 
     Args:
         files: Content of the folder.
@@ -61,18 +66,18 @@ class LookupModel:
         self.engine = make_engine(engine, files)
         # Its checks are made in C: made here they cost as much as a short sequence.
         self._native = self.engine if isinstance(self.engine, NativeEngine) else None
-        self._pool = ThreadPoolExecutor(threads) if threads > 1 else None
+        self._pool = _make_pool(threads) if threads > 1 else None
         self.labels = files.labels
         self.vocab_size = files.config.vocab_size
         self.num_classes = files.config.num_classes
         self.max_tokens = files.max_tokens
-        has_native_words = self._native is not None and self._native.has_words
+        # Text to answer in one call into C, where the folder has a word table.
+        self._text_engine = self._native if self._native and self._native.has_words else None
         self._encoder = TextEncoder(
             files,
             check_golden=check_tokenizer,
-            encode_words=self._native.encode if self._native and has_native_words else None,
+            encode_words=self._text_engine.encode if self._text_engine is not None else None,
         )
-        self._predict_words = self._native.predict if self._native and has_native_words else None
 
     def logits(self, ids: ArrayLike, lengths: ArrayLike) -> Float32Array:
         """Return the logits of a batch of token ids.
@@ -172,27 +177,70 @@ class LookupModel:
         """
         if k < 1:
             raise ValueError(f"k: expected at least 1, found {k}.")
-        is_one_text = isinstance(texts, str)  # a mistake that encode() explains
-        if self._predict_words is not None and len(texts) <= FEW_TEXTS and not is_one_text:
-            encoder = self._encoder
-            if encoder.is_table_proven and all(type(text) is str for text in texts):
-                best = min(k, self.num_classes)
-                try:
-                    return [
-                        self._predict_words(text, best, encoder.encode_unseen) for text in texts
-                    ]
-                except UnicodeEncodeError:
-                    pass  # encode() says which text it is
-        probabilities = self.probabilities(*self.encode(texts))
+        engine = self._find_text_engine(texts)
+        if engine is not None:
+            best, unseen = min(k, self.num_classes), self._encoder.encode_unseen
+            try:
+                return [engine.predict(text, best, unseen) for text in texts]
+            except UnicodeEncodeError:
+                pass  # encode() says which text it is
+        probabilities = self.predict_proba(texts)
         order = np.argsort(-probabilities, axis=1, kind="stable")[:, :k]
         return [
             [(self.labels[label], float(row[label])) for label in best]
             for row, best in zip(probabilities, order.tolist(), strict=True)
         ]
 
+    def predict_proba(self, texts: Sequence[str]) -> Float32Array:
+        """Return the class probabilities of raw texts, classes in id order.
+
+        Args:
+            texts: See `encode`.
+
+        Returns:
+            (B, C) float32, each row summing to 1.
+
+        Raises:
+            ValueError: See `encode`.
+            TypeError: See `encode`.
+            ImportError: See `encode`.
+            TokenizerError: See `encode`.
+        """
+        engine = self._find_text_engine(texts)
+        if engine is not None and len(texts) == 1:
+            try:
+                return engine.text_probabilities(texts[0], self._encoder.encode_unseen)
+            except UnicodeEncodeError:
+                pass  # encode() says where
+        return self.probabilities(*self.encode(texts))
+
+    def _find_text_engine(self, texts: Sequence[str]) -> NativeEngine | None:
+        """Return the engine that may answer `texts` one by one in C, or None."""
+        if (
+            self._text_engine is not None
+            and len(texts) <= FEW_TEXTS
+            and self._encoder.is_table_proven
+            and not isinstance(texts, str)  # a mistake that encode() explains
+            and all(type(text) is str for text in texts)
+        ):
+            return self._text_engine
+        return None
+
     def stream(self) -> Stream:
-        """Return a stream that reads one text token by token."""
-        return Stream(self.engine, self.vocab_size, softmax)
+        """Return a stream that reads one text token by token, or word by word."""
+        return Stream(
+            self.engine, self.vocab_size, self.max_tokens, softmax, self._encoder.encode_words
+        )
+
+    def streams(self, count: int) -> StreamBatch:
+        """Return `count` streams, at least 1, that are pushed and asked together.
+
+        Raises:
+            ValueError: `count` is below 1.
+        """
+        if count < 1:
+            raise ValueError(f"count: expected at least 1, found {count}.")
+        return StreamBatch([self.stream() for _ in range(count)], softmax)
 
     def _check(self, ids: ArrayLike, lengths: ArrayLike) -> tuple[Int32Array, Int32Array]:
         """Return checked ids (B, T) int32, T >= 1, and lengths (B,) int32 from 1 to T."""
@@ -228,6 +276,13 @@ class LookupModel:
             tokens[counts == 0, 0] = UNK_ID
             counts = np.maximum(counts, 1)
         return tokens, counts
+
+
+def _make_pool(threads: int) -> ThreadPoolExecutor:
+    # Imported only here: it takes 8 ms of every start.
+    from concurrent.futures import ThreadPoolExecutor
+
+    return ThreadPoolExecutor(threads)
 
 
 def _extremes(array: NDArray[np.integer]) -> tuple[int, int]:

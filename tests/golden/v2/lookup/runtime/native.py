@@ -1,10 +1,9 @@
-"""The compiled kernel: where it is, how it is built, how it is loaded.
+"""The compiled kernel: where it is and how it is loaded. `build.py` compiles it.
 
-The sources in `kernel/` travel with this package. `build` compiles them, without any option that
-ties the result to one processor, into a cache folder of the user that is named after their
-checksum: every copy of one version of this package shares one build, no copy of an artifact is
-changed by it, and a read-only folder is no obstacle. A wheel of the runtime has the compiled
-module beside the sources instead.
+The sources in `kernel/` travel with this package; the compiled module lies in a cache folder of
+the user that is named after their checksum. So every copy of one version of this package shares
+one build, no copy of an artifact is changed by it, and a read-only folder is no obstacle. A wheel
+of the runtime has the compiled module beside the sources instead.
 """
 
 from __future__ import annotations
@@ -14,12 +13,7 @@ import hashlib
 import importlib.machinery
 import importlib.util
 import os
-import shlex
-import shutil
-import subprocess
 import sys
-import sysconfig
-import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -27,9 +21,6 @@ import numpy as np
 
 KERNEL_FOLDER = Path(__file__).parent / "kernel"
 MODULE_FILE = "_gatetable.abi3.so"
-_SOURCES = ("module.c", "gatetable.c")
-_FLAGS = ("-std=c11", "-O3", "-fPIC", "-shared", "-fvisibility=hidden")
-_TIMEOUT_S = 300
 
 
 class NativeUnavailableError(ImportError):
@@ -46,7 +37,7 @@ def hash_sources() -> str:
     return total.hexdigest()
 
 
-def _cache_folder() -> Path:
+def find_cache() -> Path:
     """Return the folder of this version's build: $GATETABLE_CACHE, or the user's cache."""
     if folder := os.environ.get("GATETABLE_CACHE"):
         root = Path(folder)
@@ -54,7 +45,7 @@ def _cache_folder() -> Path:
         root = Path.home() / "Library" / "Caches" / "gatetable"
     else:
         root = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "gatetable"
-    return root / f"{hash_sources()[:16]}-{sysconfig.get_platform()}"
+    return root / f"{hash_sources()[:16]}-{sys.platform}-{os.uname().machine}"
 
 
 def find_extension() -> Path | None:
@@ -62,7 +53,7 @@ def find_extension() -> Path | None:
     beside = KERNEL_FOLDER / MODULE_FILE
     if beside.is_file():
         return beside
-    cached = _cache_folder() / MODULE_FILE
+    cached = find_cache() / MODULE_FILE
     return cached if cached.is_file() else None
 
 
@@ -85,7 +76,7 @@ def load_extension() -> Any:
     path = find_extension()
     if path is None:
         raise NativeUnavailableError(
-            f"{_cache_folder() / MODULE_FILE}: expected the compiled kernel, found no such file. "
+            f"{find_cache() / MODULE_FILE}: expected the compiled kernel, found no such file. "
             f"{_how_to_build()}"
         )
     if path.parent != KERNEL_FOLDER and hasattr(os, "getuid"):
@@ -123,81 +114,3 @@ def is_available() -> bool:
     except NativeUnavailableError:
         return False
     return True
-
-
-def find_compiler() -> list[str]:
-    """Return the command of a C compiler: $CC, or the first of cc, gcc and clang.
-
-    Raises:
-        NativeUnavailableError: There is none.
-    """
-    if command := shlex.split(os.environ.get("CC", "")):
-        return command
-    for name in ("cc", "gcc", "clang"):
-        if path := shutil.which(name):
-            return [path]
-    raise NativeUnavailableError(
-        "PATH: expected a C compiler (cc, gcc or clang), found none. Install one, for example "
-        "`apt install gcc`, or set CC; the NumPy engine needs none."
-    )
-
-
-def build(folder: Path | None = None, *, force: bool = False) -> Path:
-    """Compile the kernel. Safe to run at the same time from any number of processes.
-
-    Args:
-        folder: Where to put the module; the user's cache when None.
-        force: Compile even if it is there already.
-
-    Returns:
-        The module's file.
-
-    Raises:
-        NativeUnavailableError: No compiler, no headers of Python, or the compiler failed; its
-            last words are in the message.
-    """
-    found = find_extension() if folder is None else None
-    if found is not None and not force:
-        return found
-    target = (_cache_folder() if folder is None else folder) / MODULE_FILE
-    headers = Path(sysconfig.get_path("include"))
-    if not (headers / "Python.h").is_file():
-        raise NativeUnavailableError(
-            f"{headers / 'Python.h'}: expected the headers of Python, found no such file. Install "
-            "them, for example `apt install python3-dev`; the NumPy engine needs none."
-        )
-    compiler = find_compiler()
-    target.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    extra = shlex.split(os.environ.get("CFLAGS", ""))
-    # A temporary name in the same folder and a rename: no reader ever sees half a module.
-    with tempfile.TemporaryDirectory(dir=target.parent, prefix=".build-") as work:
-        output = Path(work) / MODULE_FILE
-        command = [
-            *compiler,
-            *_FLAGS,
-            *(["-undefined", "dynamic_lookup"] if sys.platform == "darwin" else []),
-            f'-DGT_SOURCE_SHA256="{hash_sources()}"',
-            f"-I{headers}",
-            f"-I{np.get_include()}",
-            *(str(KERNEL_FOLDER / name) for name in _SOURCES),
-            *extra,
-            "-lm",
-            "-o",
-            str(output),
-        ]
-        try:
-            done = subprocess.run(
-                command, capture_output=True, text=True, timeout=_TIMEOUT_S, check=False
-            )
-        except (OSError, subprocess.TimeoutExpired) as err:
-            raise NativeUnavailableError(
-                f"{shlex.join(compiler)}: expected a C compiler, found: {err}. Set CC to one."
-            ) from err
-        if done.returncode != 0:
-            raise NativeUnavailableError(
-                f"{shlex.join(compiler)}: expected it to compile {KERNEL_FOLDER}, found exit code "
-                f"{done.returncode}: {done.stderr.strip()[-2000:]}. Try another compiler by CC."
-            )
-        output.replace(target)
-    load_extension.cache_clear()
-    return target

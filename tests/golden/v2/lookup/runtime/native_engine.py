@@ -72,6 +72,9 @@ class NativeEngine:
         self.try_probabilities = self._model.probabilities
         self.encode: Callable[[str, EncodeUnseen], list[int]] = self._model.encode
         """Ids of a text by the word table, at least one."""
+        self.text_probabilities: Callable[[str, EncodeUnseen], Float32Array]
+        self.text_probabilities = self._model.text_probabilities
+        """Probabilities (1, C) of a text by the word table."""
         self.predict: Callable[[str, int, EncodeUnseen], list[tuple[str, float]]]
         self.predict = self._model.predict
         """The k best labels of a text by the word table, 1 <= k <= C."""

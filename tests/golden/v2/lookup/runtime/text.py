@@ -7,6 +7,7 @@ words. Normalisation lives inside the model, so this is the same mapping as in t
 
 from __future__ import annotations
 
+import sys
 import threading
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -67,17 +68,28 @@ class TextEncoder:
                 "into a list: [text]."
             )
         for index, text in enumerate(texts):
-            if not isinstance(text, str):
-                raise TypeError(
-                    f"texts[{index}]: expected a string, found {type(text).__name__} {text!r:.60}."
-                )
-            _check_text(index, text)
+            _check_text(f"texts[{index}]", text)
         if self._words is None:
             processor = self._processor or self._load("Raw text needs")
             return [self._encode_whole(processor, text) for text in texts]
         if not self.is_table_proven:
             self._prove_table(self._words)
         return [self._encode_words(self._words, self.encode_unseen, text) for text in texts]
+
+    def encode_words(self, text: str) -> list[int]:
+        """Return the ids of part of a text, whole words: possibly none, and not cut.
+
+        Raises:
+            As `encode`.
+        """
+        _check_text("text", text)
+        if self._words is None:
+            whole: list[int] = (self._processor or self._load("Raw text needs")).encode(text)
+            return whole
+        if not self.is_table_proven:
+            self._prove_table(self._words)
+        # No bound from the length: U+FDFA alone normalises to 18 letters.
+        return self._words.encode(text, sys.maxsize, self.encode_unseen)
 
     def _encode_whole(self, processor: Any, text: str) -> list[int]:
         ids: list[int] = processor.encode(text)
@@ -161,12 +173,14 @@ class TextEncoder:
             )
 
 
-def _check_text(index: int, text: str) -> None:
+def _check_text(place: str, text: object) -> None:
+    if not isinstance(text, str):
+        raise TypeError(f"{place}: expected a string, found {type(text).__name__} {text!r:.60}.")
     try:
         text.encode()
     except UnicodeEncodeError as err:
         raise ValueError(
-            f"texts[{index}]: expected text that UTF-8 can hold, found the lone surrogate "
+            f"{place}: expected text that UTF-8 can hold, found the lone surrogate "
             f"{text[err.start]!r} at position {err.start}. Decode its source with "
             "errors='replace'."
         ) from err

@@ -36,6 +36,19 @@ def is_finite(array: NDArray[Any]) -> bool:
     return bool(np.isfinite(array.max()) and np.isfinite(array.min()))
 
 
+def check_padding_row(table: NDArray[Any]) -> None:
+    """Check that padding where a token should be counts as an unknown token.
+
+    Args:
+        table: A gate table or its scales.
+
+    Raises:
+        ValueError: Rows 0 and 1 differ in a bit.
+    """
+    if table[0].tobytes() != table[1].tobytes():
+        raise ValueError("expected row 0 (padding) equal to row 1 (unknown), found them to differ.")
+
+
 def check_scale(scale: NDArray[np.float32]) -> None:
     """Check the scales of a compressed array.
 

@@ -8,7 +8,7 @@
  *
  * Build it with any C11 compiler that has vector extensions (gcc, clang) and one command:
  *
- *     cc -O3 program.c gatetable.c -o program
+ *     cc -O3 program.c gatetable.c -o program -lm
  *
  * gatetable.c picks the fastest instruction set of the machine when a model is opened; the
  * environment variable GATETABLE_ISA forces one ("avx512vnni", "avx512", "avx2", "portable").

@@ -54,7 +54,8 @@ static gt_status gt_take_integer(const gt_place *place, const char *subject, gt_
 static gt_status gt_take_choice(const gt_place *place, const char *subject, gt_json value,
                                 const char *const *choices, int *result) {
     char expected[80] = "one of ", found[32];
-    if (!gt_json_string(&value, found, sizeof found)) found[0] = '\0';
+    gt_json text = value;
+    if (!gt_json_string(&text, found, sizeof found)) found[0] = '\0';
     for (int i = 0; choices[i] != NULL; ++i) {
         if (strcmp(choices[i], found) == 0) {
             *result = i;
@@ -138,16 +139,18 @@ static gt_status gt_take_record(const gt_place *place, gt_json record, gt_file *
     const int64_t cap =
         is_array ? gt_data_bytes(file) + GT_HEADER_BYTES : gt_side_cap(file->name);
     gt_json values[4];
-    char subject[GT_NAME_BYTES + 16], digest[72], dtype[8], expected[64];
+    char subject[GT_NAME_BYTES + 16], part[GT_NAME_BYTES + 24], digest[72], dtype[8], expected[64];
     snprintf(subject, sizeof subject, "files.%s", file->name);
     gt_status status =
         gt_take_members(place, subject, record, keys, is_array ? 4 : 2, values);
-    if (status == GT_OK)
-        status = gt_take_integer(place, subject, values[0], 0, cap, &file->bytes);
+    snprintf(part, sizeof part, "%s.bytes", subject);
+    if (status == GT_OK) status = gt_take_integer(place, part, values[0], 0, cap, &file->bytes);
     if (status != GT_OK) return status;
-    if (!gt_json_string(&values[1], digest, sizeof digest) || strlen(digest) != 64 ||
+    gt_json text = values[1];
+    snprintf(part, sizeof part, "%s.sha256", subject);
+    if (!gt_json_string(&text, digest, sizeof digest) || strlen(digest) != 64 ||
         strspn(digest, "0123456789abcdef") != 64)
-        return gt_refuse_value(place, subject, "64 lower-case hex digits of sha256", record);
+        return gt_refuse_value(place, part, "64 lower-case hex digits", values[1]);
     if (!is_array) return GT_OK;
     if (!gt_json_string(&values[2], dtype, sizeof dtype) ||
         strcmp(dtype, gt_types[file->type].descr) != 0 || !gt_is_shape(values[3], file)) {
