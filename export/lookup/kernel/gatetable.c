@@ -26,7 +26,7 @@
 enum {
     GT_ALIGNMENT = 64, /* a cache line */
     GT_UNK_ID = 1,
-    GT_BLOCK = 16 /* rows of a batch that run together; measured: docs/decisions/0008 */
+    GT_BLOCK = 16 /* rows of a batch that run together: docs/decisions/0008 */
 };
 
 /* A matrix packed in panels of columns: see gru_kernel.h. */

@@ -10,8 +10,8 @@
  * U is packed in panels of GT_W units: for each of its rows the z, r and h columns of those units
  * stand together, so that one broadcast of a state value feeds three products and the sums stay
  * in registers. A single row works on GT_GROUP panels at a time and reads every other step
- * backwards, which finds the end of the last pass still in the first cache (8 % at H=128). Several
- * rows share each panel, GT_ROWS at a time.
+ * backwards, which finds the end of the last pass still in the first cache. Several rows share each
+ * panel, GT_ROWS at a time.
  *
  * Integer kernels are read as pairs of rows, (row 2i, row 2i+1) beside each other for each column:
  * one instruction multiplies both with a pair of state values and adds, exactly, in int32. States
