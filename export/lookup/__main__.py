@@ -23,7 +23,7 @@ def _build(arguments: argparse.Namespace) -> int:
         path = build(arguments.into, force=arguments.force)
         if arguments.into is None:
             load_extension()
-    except NativeUnavailableError as err:
+    except (NativeUnavailableError, OSError) as err:
         if arguments.optional:
             print(f"notice: no native engine, the NumPy engine serves instead. {err}")
             return 0
@@ -64,7 +64,9 @@ def _make_parser(command: str | None) -> argparse.ArgumentParser:
         parser.add_argument("--force", action="store_true", help="compile even if it is there")
         parser.add_argument("--into", type=Path, metavar="DIR", help="another folder to put it in")
         parser.add_argument(
-            "--optional", action="store_true", help="without a compiler, a notice and exit code 0"
+            "--optional",
+            action="store_true",
+            help="where it cannot be built, a notice and exit code 0",
         )
         parser.set_defaults(run=_build)
         return parser

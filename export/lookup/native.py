@@ -39,22 +39,23 @@ def hash_sources() -> str:
 
 def find_cache() -> Path:
     """Return the folder of this version's build: $GATETABLE_CACHE, or the user's cache."""
+    home = Path(os.path.expanduser("~"))  # noqa: PTH111  (Path.home raises where there is none)
     if folder := os.environ.get("GATETABLE_CACHE"):
         root = Path(folder)
     elif sys.platform == "darwin":
-        root = Path.home() / "Library" / "Caches" / "gatetable"
+        root = home / "Library" / "Caches" / "gatetable"
     else:
-        root = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "gatetable"
+        root = Path(os.environ.get("XDG_CACHE_HOME") or home / ".cache") / "gatetable"
     return root / f"{hash_sources()[:16]}-{sys.platform}-{os.uname().machine}"
 
 
 def find_extension() -> Path | None:
     """Return the compiled module's file, or None if there is none of these sources."""
-    beside = KERNEL_FOLDER / MODULE_FILE
-    if beside.is_file():
-        return beside
-    cached = find_cache() / MODULE_FILE
-    return cached if cached.is_file() else None
+    for folder in (KERNEL_FOLDER, find_cache()):
+        # Not Path.is_file, which raises where a folder on the way may not be read.
+        if os.path.isfile(folder / MODULE_FILE):  # noqa: PTH113
+            return folder / MODULE_FILE
+    return None
 
 
 def _how_to_build() -> str:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import io
+import shutil
 
 import pytest
 
@@ -46,3 +47,14 @@ def test_build_without_a_compiler_is_an_error_or_a_notice(tmp_path, monkeypatch,
     assert capsys.readouterr().out.startswith(
         "notice: no native engine, the NumPy engine serves instead. no-such-compiler: expected"
     )
+
+
+def test_a_cache_that_cannot_be_written_is_an_error_or_a_notice(tmp_path, monkeypatch, capsys):
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("GATETABLE_CACHE", str(tmp_path / "file" / "below"))
+    if not any(map(shutil.which, ("cc", "gcc", "clang"))):
+        pytest.skip("no C compiler here")
+    assert main(["build"]) == 2
+    assert "file" in capsys.readouterr().err
+    assert main(["build", "--optional"]) == 0
+    assert capsys.readouterr().out.startswith("notice: no native engine, the NumPy engine serves")

@@ -89,3 +89,11 @@ def test_a_file_that_is_no_module_is_refused(tmp_path, monkeypatch, fast_compile
         NativeUnavailableError, match=r"expected a module this Python and NumPy .* can load, found"
     ):
         native.load_extension()
+
+
+def test_a_cache_that_cannot_be_read_is_no_cache(tmp_path, monkeypatch):
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("GATETABLE_CACHE", str(tmp_path / "file"))
+    assert native.find_extension() is None
+    monkeypatch.setattr(native, "find_cache", lambda: tmp_path / ("x" * 300))  # no such name can be
+    assert native.find_extension() is None
