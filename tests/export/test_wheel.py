@@ -206,6 +206,7 @@ def link_distribution(site_packages: Path, name: str) -> None:
         (site_packages / root).symlink_to(Path(str(distribution.locate_file(root))))
 
 
+@pytest.mark.slow
 @needs_compiler
 def test_it_installs_where_numpy_is_and_serves_a_folder(
     native_wheel: Path, tiny_lookup: Path, tmp_path: Path

@@ -25,7 +25,9 @@ def module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
         textwrap.dedent(WRITE_RESULT)
         + textwrap.dedent("""
             import time
-            pathlib.Path(output.with_suffix(".pid")).write_text(str(os.getpid()))
+            # Renamed, so that whoever finds it finds the number in it.
+            output.with_suffix(".tmp").write_text(str(os.getpid()))
+            output.with_suffix(".tmp").rename(output.with_suffix(".pid"))
             if job["do"] == "crash":
                 output.with_suffix(".json").unlink()
                 for line in range(40):

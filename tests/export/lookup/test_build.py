@@ -79,6 +79,7 @@ def test_what_the_compiler_says_is_shown_and_nothing_is_left(monkeypatch, tmp_pa
     assert [path for path in tmp_path.rglob("*") if path.is_file()] == []
 
 
+@pytest.mark.slow
 @needs_compiler
 def test_builds_at_the_same_time_do_not_disturb_each_other(tmp_path):
     environment = os.environ | {"GATETABLE_CACHE": str(tmp_path), "CFLAGS": "-O0"}
