@@ -9,6 +9,7 @@ from typing import Any
 import jsonschema
 import pytest
 
+from serving_compare.backends import BACKENDS
 from serving_compare.report import (
     ReportError,
     build_report,
@@ -152,3 +153,16 @@ def test_the_newest_report_is_found_by_name_of_latest(tmp_path: Path) -> None:
         find_report(tmp_path)
     (tmp_path / "latest").write_text("first\n", encoding="utf-8")
     assert find_report(tmp_path) == tmp_path / "first"
+
+
+def test_the_schema_knows_every_backend():
+    schema = json.loads(SCHEMA_PATH.read_text())
+    assert schema["properties"]["backends"]["propertyNames"]["enum"] == list(BACKENDS)
+
+
+@pytest.mark.parametrize("name", ["report", "bench"])
+def test_the_committed_reference_is_of_its_schema(name: str):
+    root = SCHEMA_PATH.parents[2]
+    schema = json.loads((SCHEMA_PATH.parent / f"{name}.schema.json").read_text())
+    reference = root / "docs" / "reports" / "reference" / f"{name}.json"
+    jsonschema.validate(json.loads(reference.read_text()), schema)
