@@ -87,7 +87,7 @@ format: $(KERNEL)  ## Format the code
 types: $(KERNEL)
 	$(VENV)/bin/mypy
 
-test-fast: $(KERNEL)  ## The tests that need no TensorFlow (under a minute)
+test-fast: $(KERNEL)  ## The tests that need no TensorFlow (about two minutes)
 	$(PY) -m pytest -q -m "not slow"
 
 test-slow: $(KERNEL)
