@@ -51,11 +51,12 @@ def find_cache() -> Path:
 
 def find_extension() -> Path | None:
     """Return the compiled module's file, or None if there is none of these sources."""
-    for folder in (KERNEL_FOLDER, find_cache()):
-        # Not Path.is_file, which raises where a folder on the way may not be read.
-        if os.path.isfile(folder / MODULE_FILE):  # noqa: PTH113
-            return folder / MODULE_FILE
-    return None
+    # Not Path.is_file, which raises where a folder on the way may not be read.
+    beside = KERNEL_FOLDER / MODULE_FILE
+    if os.path.isfile(beside):  # noqa: PTH113
+        return beside  # without the checksum of the sources that names the cache
+    cached = find_cache() / MODULE_FILE
+    return cached if os.path.isfile(cached) else None  # noqa: PTH113
 
 
 def _how_to_build() -> str:
