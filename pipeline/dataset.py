@@ -21,7 +21,7 @@ again, alone: that is what resuming a killed training relies on.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -82,6 +82,7 @@ def make_id_blocks(
     *,
     max_tokens: int,
     deterministic: bool = True,
+    open_shard: Callable[[tf.Tensor], tf.data.Dataset] = tf.data.TFRecordDataset,
 ) -> tf.data.Dataset:
     """Read shards into blocks of ragged ids.
 
@@ -90,6 +91,8 @@ def make_id_blocks(
         tokenizer_path: SentencePiece model.
         max_tokens: Longest row; longer texts are cut.
         deterministic: Keep the shard order; False lets the fastest reader go first.
+        open_shard: From a scalar path to a dataset of its serialised examples: for storage that
+            TensorFlow cannot open by itself, or that is simulated.
 
     Returns:
         Yields ((b, None) int32 ragged ids, (b,) int32 labels), b up to `READ_BATCH`.
@@ -108,7 +111,7 @@ def make_id_blocks(
     return (
         tf.data.Dataset.from_tensor_slices([str(path) for path in shards])
         .interleave(
-            tf.data.TFRecordDataset,
+            open_shard,
             cycle_length=4,
             block_length=256,
             num_parallel_calls=tf.data.AUTOTUNE,
@@ -154,6 +157,7 @@ def make_training_stream(
     widths: Sequence[int] | None = None,
     window_rows: int = WINDOW_ROWS,
     cache: bool = True,
+    open_shard: Callable[[tf.Tensor], tf.data.Dataset] = tf.data.TFRecordDataset,
 ) -> TrainingStream:
     """Make the endless training stream, beginning with epoch `start_epoch`.
 
@@ -169,11 +173,12 @@ def make_training_stream(
         widths: Allowed padded widths, for XLA; None pads to the longest row of the batch.
         window_rows: Rows sorted together.
         cache: Keep the ragged ids in memory from the first epoch on.
+        open_shard: See `make_id_blocks`.
 
     Returns:
         The stream.
     """
-    blocks = make_id_blocks(shards, tokenizer_path, max_tokens=max_tokens)
+    blocks = make_id_blocks(shards, tokenizer_path, max_tokens=max_tokens, open_shard=open_shard)
     windows = blocks.rebatch(window_rows)
     if cache:
         windows = windows.cache()
