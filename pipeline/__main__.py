@@ -7,18 +7,16 @@ not set. Heavy libraries are imported inside the commands, so that `--help` answ
 from __future__ import annotations
 
 import dataclasses
-import os
-from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 from dotenv import load_dotenv
 from rich.console import Console
-from rich.progress import Progress
 from rich.table import Table
 
-from pipeline.config import ModelConfig, PrepareConfig, TrainConfig
+from pipeline.config import ModelConfig, TrainConfig
+from pipeline.data_options import build_root, data_options, prepare_data
 from pipeline.run_folder import Run, RunError, check_run_name, import_tensorflow, read_json
 from pipeline.source import DataError
 
@@ -26,11 +24,6 @@ if TYPE_CHECKING:
     from pipeline.data_folder import PreparedData
 
 EXIT_BAD_INPUT = 2
-
-
-def build_root() -> Path:
-    """Return the folder of everything generated: `GATETABLE_BUILD`, or `build`."""
-    return Path(os.environ.get("GATETABLE_BUILD") or "build")
 
 
 class _Group(click.Group):
@@ -57,74 +50,7 @@ def cli() -> None:
     load_dotenv(Path(".env"))
 
 
-def _apply(options: list[Callable[[Any], Any]]) -> Callable[[Any], Any]:
-    def decorate(function: Any) -> Any:
-        for option in reversed(options):
-            function = option(function)
-        return function
-
-    return decorate
-
-
-_PREPARE = PrepareConfig()
 _TRAIN = TrainConfig()
-
-data_options = _apply(
-    [
-        click.option(
-            "--source",
-            type=click.Path(path_type=Path),
-            help="A .csv or .csv.gz file. Default: the embedded WordNet definitions.",
-        ),
-        click.option(
-            "--zipfile-name",
-            envvar="ZIPFILE_NAME",
-            help="A ZIP under data/; goes with --file-name.  [env: ZIPFILE_NAME]",
-        ),
-        click.option(
-            "--file-name", envvar="FILE_NAME", help="The CSV inside the ZIP.  [env: FILE_NAME]"
-        ),
-        click.option("--text-column", default=_PREPARE.text_column, show_default=True),
-        click.option("--label-column", default=_PREPARE.label_column, show_default=True),
-        click.option(
-            "--vocab-size",
-            default=_PREPARE.vocab_size,
-            show_default=True,
-            help="SentencePiece pieces; lowered with a notice where the text cannot carry them.",
-        ),
-        click.option(
-            "--max-tokens",
-            default=_PREPARE.max_tokens,
-            show_default=True,
-            help="Longer texts are cut, in training and in every export.",
-        ),
-    ]
-)
-
-
-def _prepare(options: dict[str, Any], console: Console) -> PreparedData:
-    from pipeline.prepare import prepare
-    from pipeline.source import resolve_source
-
-    source = resolve_source(
-        path=options.pop("source"),
-        zipfile_name=options.pop("zipfile_name"),
-        file_name=options.pop("file_name"),
-    )
-    config = PrepareConfig(
-        **{
-            field: options.pop(field)
-            for field in ("text_column", "label_column", "vocab_size", "max_tokens")
-        }
-    )
-    with Progress(console=console, transient=True, disable=not console.is_terminal) as progress:
-        return prepare(
-            source,
-            config,
-            build_root() / "data" / source.name,
-            progress=progress,
-            notify=lambda notice: console.print(notice, highlight=False, soft_wrap=True),
-        )
 
 
 @cli.command()
@@ -139,7 +65,7 @@ def data(**options: Any) -> None:
     Example: python -m pipeline data --source news.csv --label-column section
     """
     console = Console()
-    prepared = _prepare(options, console)
+    prepared = prepare_data(options, console)
     table = Table("split", "rows", title=f"{prepared.name}: {len(prepared.labels)} classes")
     for split in ("train", "validation", "test"):
         table.add_row(split, f"{getattr(prepared, split).count:,}")
@@ -201,7 +127,7 @@ def train(name: str | None, force: bool, hp: Path | None, **options: Any) -> Non
     ModelConfig(vocab_size=3, num_classes=2, **shape)
 
     console = Console()
-    prepared = _prepare(options, console)
+    prepared = prepare_data(options, console)
     import_tensorflow()
     from pipeline.train import train as train_run
 
@@ -280,7 +206,7 @@ def tune(algorithm: str, max_trials: int, name: str | None, **options: Any) -> N
         **{field: options.pop(field) for field in ("num_epochs", "batch_size", "seed")}
     )
     console = Console()
-    prepared = _prepare(options, console)
+    prepared = prepare_data(options, console)
     import_tensorflow()
     from pipeline.search import search
 
@@ -313,7 +239,7 @@ def baseline(num_predict: int, **options: Any) -> None:
     from pipeline.baseline import measure_baseline
 
     console = Console()
-    prepared = _prepare(options, console)
+    prepared = prepare_data(options, console)
     result = measure_baseline(prepared, k=num_predict)
     for split, metrics in result.metrics.items():
         console.print(
