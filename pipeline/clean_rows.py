@@ -9,21 +9,26 @@ from __future__ import annotations
 import hashlib
 from array import array
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from typing import overload
 
 import numpy as np
 import numpy.typing as npt
 
 from pipeline.config import PrepareConfig
-from pipeline.normalisation import normalise
-from pipeline.source import SourceConfig, SourceLimits
-from pipeline.table import SAMPLE_CHARS, Reject, RowBatch, read_rows
+from pipeline.normalisation import normalise_all
+from pipeline.row_batch import SAMPLE_CHARS, Reject, RowBatch
+from pipeline.row_filter import RowFilter
+from pipeline.source import Source
+from pipeline.source_bytes import SourceLimits
+from pipeline.table import read_rows
 
 REJECTS_A_REASON = 200
 """So many of each reason are kept as a sample, so that no reason hides another."""
 _HASH_BYTES = 16
 _CONFLICT_SAMPLE = 50
+_LISTED_ROWS = 8192
 
 
 @dataclass(kw_only=True)
@@ -35,10 +40,11 @@ class CleanRows:
         text_ends: Where each text ends in it.
         label_ids: Position of each row's label in `label_names`.
         label_names: Labels in the order they were first seen.
-        hashes: 16 bytes a row, of the normalised text.
+        hashes: 16 bytes a row, of the normalised text; `merge_rows` empties it.
         rows_read: Usable and rejected rows.
         rejected: Count by reason.
         rejects: Sample of them, in the order of the file.
+        unmet_labels: Labels of the label map that no row had.
     """
 
     text_bytes: bytearray = field(default_factory=bytearray)
@@ -49,11 +55,41 @@ class CleanRows:
     rows_read: int = 0
     rejected: Counter[str] = field(default_factory=Counter)
     rejects: list[Reject] = field(default_factory=list)
+    unmet_labels: list[str] = field(default_factory=list)
 
     def text(self, row: int) -> bytes:
         """Return the raw text of a row as it stood in the source."""
         start = self.text_ends[row - 1] if row else 0
         return bytes(self.text_bytes[start : self.text_ends[row]])
+
+
+class RowTexts(Sequence[bytes]):
+    """The texts of some rows, cut out one at a time when asked for.
+
+    Args:
+        rows: What holds them.
+        picked: `(N,)` int64, which rows, in which order.
+    """
+
+    def __init__(self, rows: CleanRows, picked: npt.NDArray[np.int64]) -> None:
+        self._rows = rows
+        self._picked = picked
+
+    def __len__(self) -> int:
+        return len(self._picked)
+
+    @overload
+    def __getitem__(self, index: int) -> bytes: ...
+    @overload
+    def __getitem__(self, index: slice) -> RowTexts: ...
+    def __getitem__(self, index: int | slice) -> bytes | RowTexts:
+        if isinstance(index, slice):
+            return RowTexts(self._rows, self._picked[index])
+        return self._rows.text(int(self._picked[index]))
+
+    def __iter__(self) -> Iterator[bytes]:
+        for start in range(0, len(self._picked), _LISTED_ROWS):
+            yield from map(self._rows.text, self._picked[start : start + _LISTED_ROWS].tolist())
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -100,14 +136,23 @@ def _find_fault(text: str, label: str, normal: str) -> str | None:
     return None if normal else "no_word_in_text"
 
 
-def _add_batch(rows: CleanRows, batch: RowBatch, label_ids: dict[str, int]) -> None:
+def _add_batch(
+    rows: CleanRows, batch: RowBatch, row_filter: RowFilter, label_ids: dict[str, int]
+) -> None:
     rejects = list(batch.rejects)
-    for number, text, raw_label in zip(batch.rows, batch.texts, batch.labels, strict=True):
-        label, normal = raw_label.strip(), normalise(text)
-        fault = _find_fault(text, label, normal)
-        if fault is not None:
-            sample = f"{text} | {raw_label}"[:SAMPLE_CHARS]
-            rejects.append(Reject(row=number, reason=fault, sample=sample))
+    normals = normalise_all(batch.texts)
+    for number, text, raw_label, normal in zip(
+        batch.rows, batch.texts, batch.labels, normals, strict=True
+    ):
+        raw = raw_label.strip()
+        label = raw
+        reason = _find_fault(text, raw, normal) or row_filter.find_reason(text, raw)
+        if reason is None:
+            label = row_filter.map_label(raw)
+            reason = None if label else "label_dropped"
+        if reason is not None:
+            sample = f"{text[:SAMPLE_CHARS]} | {raw_label}"[:SAMPLE_CHARS]
+            rejects.append(Reject(row=number, reason=reason, sample=sample, file=batch.file))
             continue
         rows.text_bytes += text.encode()
         rows.text_ends.append(len(rows.text_bytes))
@@ -121,22 +166,40 @@ def _add_batch(rows: CleanRows, batch: RowBatch, label_ids: dict[str, int]) -> N
 
 
 def clean_rows(
-    source: SourceConfig, config: PrepareConfig, limits: SourceLimits | None = None
+    source: Source,
+    config: PrepareConfig,
+    limits: SourceLimits | None = None,
+    report: Callable[[int], None] = lambda _: None,
 ) -> CleanRows:
     """Read every usable row of a table.
 
     Labels lose surrounding blanks; texts stay as they are.
+
+    Args:
+        source: The table.
+        config: Columns, format, filters, label map.
+        limits: Bounds on reading.
+        report: Takes the number of rows read so far, now and then.
 
     Raises:
         DataError: The source cannot be read; see `pipeline.table.read_rows`.
     """
     rows = CleanRows()
     label_ids: dict[str, int] = {}
+    row_filter = RowFilter(config)
     for batch in read_rows(
-        source, text_column=config.text_column, label_column=config.label_column, limits=limits
+        source,
+        text_column=config.text_column,
+        label_column=config.label_column,
+        format=config.format,
+        delimiter=config.delimiter,
+        label_prefix=config.label_prefix,
+        limits=limits,
     ):
-        _add_batch(rows, batch, label_ids)
+        _add_batch(rows, batch, row_filter, label_ids)
+        report(rows.rows_read)
     rows.label_names = list(label_ids)
+    rows.unmet_labels = sorted(row_filter.unmet_labels)
     return rows
 
 
@@ -146,12 +209,16 @@ def merge_rows(rows: CleanRows) -> MergedRows:
     Where its rows disagree on the label, the most frequent one wins, and the first seen of equally
     frequent ones.
     """
-    halves = np.frombuffer(rows.hashes, dtype=">u8").astype(np.uint64).reshape(-1, 2)  # (N, 2)
-    labels = np.array(rows.label_ids, dtype=np.int64)
-    order = np.lexsort((np.arange(len(labels)), labels, halves[:, 1], halves[:, 0]))
-    halves, labels = halves[order], labels[order]
+    halves = np.frombuffer(bytes(rows.hashes), dtype=">u8")
+    rows.hashes.clear()  # tens of megabytes that nobody needs behind this
+    high, low = (halves[half::2].astype(np.uint64) for half in (0, 1))  # (N,) each
+    labels = np.frombuffer(rows.label_ids, dtype=np.int32)
+    # The sort is stable: rows of one text and label stay in the order of the file.
+    order = np.lexsort((labels, low, high))
+    high, low, labels = high[order], low[order], labels[order]
     new_text = np.ones(len(order), dtype=bool)
-    new_text[1:] = (halves[1:] != halves[:-1]).any(axis=1)
+    new_text[1:] = (high[1:] != high[:-1]) | (low[1:] != low[:-1])
+    del halves, low
     new_vote = new_text.copy()
     new_vote[1:] |= labels[1:] != labels[:-1]
     # A vote is a run of rows with one text and one label; its first row came first in the file.
@@ -177,8 +244,8 @@ def merge_rows(rows: CleanRows) -> MergedRows:
         )
     return MergedRows(
         rows=order[kept],
-        labels=labels[kept],
-        hashes=halves[kept, 0],
+        labels=labels[kept].astype(np.int64),
+        hashes=high[kept],
         duplicates_merged=int(votes[winners].sum()) - len(winners),
         conflicting_texts=len(disputed),
         conflicting_rows_dropped=int(votes.sum() - votes[winners].sum()),

@@ -7,15 +7,21 @@ exporters all describe a model with the same `ModelConfig`.
 from __future__ import annotations
 
 import dataclasses
+import re
 from dataclasses import dataclass
 from typing import Any, Literal, Self, get_args
 
 Pooling = Literal["last", "max", "mean"]
+TableFormat = Literal["csv", "tsv", "jsonl", "parquet", "fasttext"]
 
 PAD_ID = 0
 """Id that fills a row on its right. It never stands for a piece of text."""
 UNK_ID = 1
 """Id of an unknown piece. A text without any piece becomes this one id, in every path."""
+
+
+MAX_PATTERN_CHARS = 1000
+_DELIMITER = re.compile(r"(?![A-Za-z0-9\"])[\t -~]")
 
 
 def _check_flag(name: str, value: object) -> None:
@@ -37,15 +43,85 @@ def _check_range(name: str, value: object, low: float, high: float) -> None:
         raise ValueError(f"{name}: expected a value from {low} to {high}, found {value}.")
 
 
+def _check_pattern(name: str, pattern: object) -> None:
+    if not isinstance(pattern, str):
+        raise ValueError(f"{name}: expected a regular expression, found {pattern!r}.")
+    if len(pattern) > MAX_PATTERN_CHARS:
+        raise ValueError(
+            f"{name}: expected at most {MAX_PATTERN_CHARS} characters, found {len(pattern)}."
+        )
+    try:
+        re.compile(pattern)
+    except (re.error, OverflowError, RecursionError) as err:
+        raise ValueError(
+            f"{name}: expected a regular expression of Python's `re`, found {pattern[:80]!r} "
+            f"({err})."
+        ) from err
+
+
+@dataclass(frozen=True, kw_only=True)
+class FilterConfig:
+    """Regular expressions that decide which rows are used; a row must pass all that are set.
+
+    They are searched anywhere in the text or the label as they stand in the source (the label
+    without surrounding blanks), by Python's `re`. Such an expression can take exponential time on
+    a text made for it: what is bounded here is its length.
+    """
+
+    text_must_match: str | None = None
+    text_must_not_match: str | None = None
+    label_must_match: str | None = None
+    label_must_not_match: str | None = None
+
+    def __post_init__(self) -> None:
+        for field in dataclasses.fields(self):
+            pattern = getattr(self, field.name)
+            if pattern is not None:
+                _check_pattern(field.name, pattern)
+
+
+def _check_label_map(label_map: object) -> None:
+    """Check pairs of a label of the source, and the label it becomes or "" to drop its rows."""
+    if not isinstance(label_map, tuple):
+        raise ValueError(f"labels: expected pairs of labels, found {label_map!r}.")
+    for raw, label in label_map:
+        for name in (raw, label):
+            if not isinstance(name, str) or name != name.strip() or "\n" in name:
+                raise ValueError(
+                    "labels: expected labels without blanks around them or line breaks, found "
+                    f"{name!r}."
+                )
+    if len({raw for raw, _ in label_map}) != len(label_map):
+        raise ValueError("labels: expected each label once, found one twice.")
+
+
 @dataclass(frozen=True, kw_only=True)
 class PrepareConfig:
-    """What turns a table of text into a data folder. Everything in it is part of the cache key."""
+    """What turns a table of text into a data folder. Everything in it is part of the cache key.
+
+    Attributes:
+        text_column: Name of the text's column or key.
+        label_column: Name of the label's column or key.
+        vocab_size: V wanted.
+        max_tokens: Longer texts are cut.
+        shards: TFRecord files of the training split.
+        format: What the files are; None goes by their endings.
+        delimiter: Between the columns of a CSV; None means the format's own.
+        label_prefix: Begins the label, the first word of a line of the format `fasttext`.
+        filters: Which rows are used.
+        label_map: Pairs of a label of the source and what it becomes; "" drops its rows.
+    """
 
     text_column: str = "title"
     label_column: str = "category"
     vocab_size: int = 15_000
     max_tokens: int = 256
     shards: int = 16
+    format: TableFormat | None = None
+    delimiter: str | None = None
+    label_prefix: str = "__label__"
+    filters: FilterConfig = FilterConfig()
+    label_map: tuple[tuple[str, str], ...] = ()
 
     def __post_init__(self) -> None:
         if not self.text_column or not self.label_column:
@@ -58,6 +134,34 @@ class PrepareConfig:
         _check_range("vocab_size", self.vocab_size, 16, 1_000_000)
         _check_range("max_tokens", self.max_tokens, 1, 65_536)
         _check_range("shards", self.shards, 1, 1024)
+        if self.format is not None and self.format not in get_args(TableFormat):
+            raise ValueError(
+                f"format: expected one of {', '.join(get_args(TableFormat))}, found "
+                f"{self.format!r}."
+            )
+        if self.delimiter is not None and not _DELIMITER.fullmatch(self.delimiter):
+            raise ValueError(
+                "delimiter: expected one ASCII character that is no letter, digit, quote or line "
+                f"break, found {self.delimiter!r}."
+            )
+        if re.search(r"\s", self.label_prefix):
+            raise ValueError(f"label_prefix: expected no blanks, found {self.label_prefix!r}.")
+        _check_label_map(self.label_map)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the fields as JSON values.
+
+        The last five only where they differ from their defaults: the fingerprints of older data
+        folders, which knew the first five, stay what they were.
+        """
+        always = ("text_column", "label_column", "vocab_size", "max_tokens", "shards")
+        values = dataclasses.asdict(self)
+        defaults = dataclasses.asdict(PrepareConfig())
+        return {
+            name: value
+            for name, value in values.items()
+            if name in always or value != defaults[name]
+        }
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -141,6 +245,8 @@ class TrainConfig:
         weight_decay: AdamW's decoupled decay.
         label_smoothing: Share of the target spread over all classes.
         word_dropout: Share of the training tokens replaced by the unknown id.
+        subword_sampling: Probability that the tokenizer leaves out a merge while training
+            (BPE-dropout), so that a text is cut into other pieces in every epoch.
         patience: Epochs without a better validation top-1 before training stops.
         num_predict: k of the top-k accuracy shown beside top-1.
         seed: Seeds weights, dropout and the order of the examples.
@@ -154,6 +260,7 @@ class TrainConfig:
     weight_decay: float = 1e-4
     label_smoothing: float = 0.1
     word_dropout: float = 0.1
+    subword_sampling: float = 0.0
     patience: int = 3
     num_predict: int = 3
     seed: int = 1
@@ -167,6 +274,12 @@ class TrainConfig:
         _check_range("weight_decay", self.weight_decay, 0.0, 1.0)
         _check_range("label_smoothing", self.label_smoothing, 0.0, 0.9)
         _check_range("word_dropout", self.word_dropout, 0.0, 0.9)
+        _check_range("subword_sampling", self.subword_sampling, 0.0, 0.9)
+        if self.deterministic and self.subword_sampling:
+            raise ValueError(
+                "deterministic: expected subword_sampling 0, found "
+                f"{self.subword_sampling}: the tokenizer's sampling takes no seed."
+            )
         _check_range("patience", self.patience, 1, 10_000)
         _check_range("num_predict", self.num_predict, 1, 100)
         _check_range("seed", self.seed, 0, 2**31 - 1)
@@ -176,3 +289,14 @@ class TrainConfig:
     def to_json(self) -> dict[str, Any]:
         """Return the fields as JSON values."""
         return dataclasses.asdict(self)
+
+    def key_fields(self) -> dict[str, Any]:
+        """Return the fields that a run or a search is named after.
+
+        All of them, but those that are younger than the first runs and have no effect: runs that
+        were named without them keep their names.
+        """
+        fields = self.to_json()
+        if not self.subword_sampling:
+            del fields["subword_sampling"]
+        return fields

@@ -21,7 +21,7 @@ import numpy.typing as npt
 import sentencepiece
 from rich.progress import Progress
 
-from pipeline.clean_rows import CleanRows, MergedRows, clean_rows, merge_rows
+from pipeline.clean_rows import CleanRows, MergedRows, RowTexts, clean_rows, merge_rows
 from pipeline.config import PrepareConfig
 from pipeline.data_folder import (
     SPLIT_NAMES,
@@ -33,7 +33,9 @@ from pipeline.data_folder import (
 )
 from pipeline.folder_swap import locked_folder, publish_folder
 from pipeline.normalisation import UNICODE_VERSION
-from pipeline.source import DataError, SourceConfig, SourceLimits, hash_source
+from pipeline.row_batch import Reject
+from pipeline.source import DataError, Source, SourceFiles
+from pipeline.source_bytes import SourceLimits, hash_source
 from pipeline.tokenizer import encode_texts, load_processor, train_tokenizer
 
 PREPARE_VERSION = 2
@@ -61,7 +63,7 @@ class _SplitRows:
     labels: npt.NDArray[np.int64]
 
 
-def compute_key(source: SourceConfig, config: PrepareConfig) -> str:
+def compute_key(source: Source, config: PrepareConfig) -> str:
     """Return the sha256 of everything that decides a data folder's bytes.
 
     Raises:
@@ -71,7 +73,7 @@ def compute_key(source: SourceConfig, config: PrepareConfig) -> str:
         "prepare_version": PREPARE_VERSION,
         "name": source.name,
         "source_sha256": hash_source(source),
-        "config": dataclasses.asdict(config),
+        "config": config.to_json(),
         "unicode": UNICODE_VERSION,
         "sentencepiece": sentencepiece.__version__,
     }
@@ -104,7 +106,7 @@ def _format_rejects(counts: Mapping[str, int]) -> str:
 
 
 def _check_splits(
-    source: SourceConfig,
+    source: Source,
     splits: Mapping[str, _SplitRows],
     labels: Sequence[str],
     counts: Mapping[str, int],
@@ -166,25 +168,43 @@ def _measure_lengths(
     tokenizer: Path, texts: Sequence[bytes], max_tokens: int
 ) -> npt.NDArray[np.int64]:
     processor = load_processor(tokenizer)
-    lengths: list[int] = []
+    lengths = np.empty(len(texts), dtype=np.int64)
     for start in range(0, len(texts), _ENCODED_AT_ONCE):
         chunk = [text.decode() for text in texts[start : start + _ENCODED_AT_ONCE]]
-        lengths.extend(len(ids) for ids in encode_texts(processor, chunk, max_tokens))
-    return np.array(lengths)
+        ids = encode_texts(processor, chunk, max_tokens)
+        lengths[start : start + len(ids)] = [len(row) for row in ids]
+    return lengths
+
+
+def _describe_source(source: Source) -> dict[str, Any]:
+    files = [{"file": file.path.name, "member": file.member} for file in source.files]
+    if not isinstance(source, SourceFiles) or len(files) == 1:
+        return files[0]
+    return {"files": [source.name_file(file) for file in source.files]}
+
+
+def _describe_reject(reject: Reject) -> dict[str, Any]:
+    fields = dataclasses.asdict(reject)
+    return fields if reject.file else {key: fields[key] for key in ("row", "reason", "sample")}
 
 
 def _fill_folder(
     folder: Path,
-    source: SourceConfig,
+    source: Source,
     config: PrepareConfig,
     key: str,
     limits: SourceLimits,
-    begin: Callable[[str], None],
+    begin: Callable[..., None],
     notify: Notify,
 ) -> None:
     """Do the whole work inside an unpublished folder."""
     begin(_STAGES[0])
-    rows = clean_rows(source, config, limits)
+    rows = clean_rows(
+        source,
+        config,
+        limits,
+        report=lambda rows_read: begin(_STAGES[0], rows_read),
+    )
     merged = merge_rows(rows)
     splits, labels = _split_rows(rows, merged)
     counts = {
@@ -197,6 +217,9 @@ def _fill_folder(
     }
     _check_splits(source, splits, labels, counts)
     absent = _notify_absent(splits, labels, notify)
+    if rows.unmet_labels:
+        shown = ", ".join(map(repr, rows.unmet_labels[:_LISTED_CLASSES]))
+        notify(f"No row has these labels of the label map: {shown}.")
     if rows.rejected:
         notify(
             f"{rows.rejected.total()} of {rows.rows_read} rows were not used "
@@ -206,19 +229,19 @@ def _fill_folder(
     begin(_STAGES[1])
     tokenizer = folder / "tokenizer.model"
     vocab_size = train_tokenizer(
-        (rows.text(row).decode() for row in splits["train"].rows),
+        (text.decode() for text in RowTexts(rows, splits["train"].rows)),
         config.vocab_size,
         tokenizer,
         notify=notify,
     )
 
     begin(_STAGES[2])
-    digest = hashlib.sha256(json.dumps(dataclasses.asdict(config), sort_keys=True).encode())
+    digest = hashlib.sha256(json.dumps(config.to_json(), sort_keys=True).encode())
     digest.update(json.dumps(labels).encode())
     digest.update(hashlib.sha256(tokenizer.read_bytes()).digest())
     described: dict[str, dict[str, Any]] = {}
     for split in SPLIT_NAMES:
-        texts = [rows.text(row) for row in splits[split].rows]
+        texts = RowTexts(rows, splits[split].rows)
         ids: list[int] = splits[split].labels.tolist()
         # A tenth needs an eighth of the shards that eight tenths have.
         shards = config.shards if split == "train" else max(1, config.shards // 8)
@@ -244,10 +267,10 @@ def _fill_folder(
         max_tokens=config.max_tokens,
         counts=counts,
         splits=described,
-        rejects=[dataclasses.asdict(reject) for reject in rows.rejects],
+        rejects=[_describe_reject(reject) for reject in rows.rejects],
         details={
-            "source": {"file": source.path.name, "member": source.member},
-            "config": dataclasses.asdict(config),
+            "source": _describe_source(source),
+            "config": config.to_json(),
             "versions": {"unicode": UNICODE_VERSION, "sentencepiece": sentencepiece.__version__},
             "classes_absent_from_train": absent,
             "conflicts": [
@@ -263,7 +286,7 @@ def _fill_folder(
 
 
 def prepare(
-    source: SourceConfig,
+    source: Source,
     config: PrepareConfig,
     folder: Path,
     *,
@@ -291,10 +314,11 @@ def prepare(
     """
     task = progress.add_task(source.name, total=len(_STAGES)) if progress else None
 
-    def begin(stage: str) -> None:
+    def begin(stage: str, rows_read: int = 0) -> None:
         if progress is not None and task is not None:
             done = _STAGES.index(stage)
-            progress.update(task, description=f"{source.name}: {stage}", completed=done)
+            so_far = f" ({rows_read:,} rows)" if rows_read else ""
+            progress.update(task, description=f"{source.name}: {stage}{so_far}", completed=done)
 
     key = compute_key(source, config)
     with locked_folder(folder):

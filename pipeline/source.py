@@ -1,33 +1,43 @@
-"""Where the table of text and label comes from, and its bytes, opened safely.
+"""Which table of text and label is meant: one file, a member of a ZIP, or several files.
 
-Knows plain CSV, gzipped CSV, and a CSV inside a ZIP (the classic variables `ZIPFILE_NAME` and
-`FILE_NAME`). Nothing is ever extracted to disk; what is read is bounded in size and in ratio, so
-that a decompression bomb is refused. Rows are the business of `pipeline.table`.
+Gives names and paths only. Their bytes are opened by `pipeline.source_bytes`, their rows are read
+by `pipeline.table`.
 """
 
 from __future__ import annotations
 
-import gzip
-import hashlib
-import io
+import glob
+import os
 import re
 import zipfile
-import zlib
+from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath, PureWindowsPath
-from typing import IO
+from pathlib import Path, PurePosixPath
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 EMBEDDED_DATASET = REPOSITORY / "data" / "wordnet31.csv.gz"
+MAX_FILES = 10_000
 
-_GZIP_MAGIC = b"\x1f\x8b"
-_ZIP_MAGIC = b"PK\x03\x04"
-_ENCRYPTED_FLAG = 0x1
+ZIP_MAGIC = b"PK\x03\x04"
+_TABLE_ENDINGS = (".csv", ".tsv", ".tab", ".jsonl", ".ndjson")
 _LISTED_MEMBERS = 10
+_LISTED_FILES = 3
+_NAME_CHARS = 100
 
 
 class DataError(Exception):
     """Input that cannot become a data folder, or a data folder that cannot be read."""
+
+
+def _make_name(file_name: str) -> str:
+    """Return a file name without endings and wildcards, safe as a folder name; "" if empty."""
+    stem = re.sub(
+        r"(\.(csv|tsv|tab|jsonl|ndjson|parquet|pq|txt|zip))?(\.gz)?$",
+        "",
+        re.sub(r"\[[^]]*\]|[*?]", "-", file_name),
+        flags=re.IGNORECASE,
+    )
+    return re.sub(r"[^A-Za-z0-9._-]+", "-", stem).strip("-._")[:_NAME_CHARS]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,8 +45,8 @@ class SourceConfig:
     """One table on disk.
 
     Attributes:
-        path: A `.csv`, a `.csv.gz`, or a ZIP.
-        member: Name of the CSV inside the ZIP; None when `path` is no ZIP.
+        path: A table, perhaps gzipped, or a ZIP.
+        member: Name of the table inside the ZIP; None when `path` is no ZIP.
     """
 
     path: Path
@@ -45,71 +55,177 @@ class SourceConfig:
     @property
     def name(self) -> str:
         """Name of the dataset: the table's file name without endings, safe as a folder name."""
-        file_name = PurePosixPath(self.member).name if self.member else self.path.name
-        stem = re.sub(r"(\.csv|\.txt)?(\.gz)?$", "", file_name, flags=re.IGNORECASE)
-        safe = re.sub(r"[^A-Za-z0-9._-]+", "-", stem).strip("-._")
-        return safe[:100] or "dataset"
+        return _make_name(self.file_name) or "dataset"
+
+    @property
+    def file_name(self) -> str:
+        """Name of the table's own file, whose ending tells the format."""
+        return PurePosixPath(self.member).name if self.member else self.path.name
+
+    @property
+    def files(self) -> tuple[SourceConfig, ...]:
+        """The one file; see `SourceFiles`."""
+        return (self,)
+
+    def name_file(self, _: SourceConfig) -> str:
+        """Return "": there is nothing to tell the file from."""
+        return ""
 
     def __str__(self) -> str:
         return f"{self.member} in {self.path}" if self.member else str(self.path)
 
 
 @dataclass(frozen=True, kw_only=True)
-class SourceLimits:
-    """Bounds on what a source may make us read.
+class SourceFiles:
+    """Several files that are read one after another as one table.
 
     Attributes:
-        max_bytes: Decompressed size.
-        max_ratio: Decompressed by compressed size. Text reaches 3 to 30, a bomb up to 1032.
-        ratio_from_bytes: The ratio is not looked at below this decompressed size.
-        block_bytes: Memory of one block of rows, so also the bound on one row.
+        files: At least one, in the order they are read.
+        name: Name of the dataset, safe as a folder name.
     """
 
-    max_bytes: int = 64 * 2**30
-    max_ratio: float = 200.0
-    ratio_from_bytes: int = 64 * 2**20
-    block_bytes: int = 8 * 2**20
+    files: tuple[SourceConfig, ...]
+    name: str
+
+    def name_file(self, file: SourceConfig) -> str:
+        """Return what tells a file from the others, if any, and names no place of this machine."""
+        if len(self.files) == 1:
+            return ""
+        common = os.path.commonpath([each.path.absolute().parent for each in self.files])
+        relative = PurePosixPath(file.path.absolute().relative_to(common).as_posix())
+        return str(relative / file.member) if file.member else str(relative)
+
+    def __str__(self) -> str:
+        shown = ", ".join(map(str, self.files[:_LISTED_FILES]))
+        more = len(self.files) - _LISTED_FILES
+        return f"{shown} and {more} more" if more > 0 else shown
 
 
-def _list_members(path: Path) -> str:
-    """Return the CSV members of a ZIP as text for a message (all members if none is a CSV)."""
+Source = SourceConfig | SourceFiles
+"""What can be prepared."""
+
+
+def _list_members(path: Path) -> list[str]:
+    """Return a ZIP's members that are files; none if it cannot be read."""
     try:
         with zipfile.ZipFile(path) as archive:
             names = [info.filename for info in archive.infolist() if not info.is_dir()]
     except (OSError, zipfile.BadZipFile):
-        return ""
-    names = [name for name in names if name.lower().endswith(".csv")] or names
+        return []
+    return [name for name in names if not name.startswith("__MACOSX/")]
+
+
+def _list_tables(path: Path) -> list[str]:
+    """Return a ZIP's members that look like tables; text files only where nothing else does."""
+    names = _list_members(path)
+    endings = [name.lower().removesuffix(".gz") for name in names]
+    tables = [
+        n for n, ending in zip(names, endings, strict=True) if ending.endswith(_TABLE_ENDINGS)
+    ]
+    return tables or [
+        n for n, ending in zip(names, endings, strict=True) if ending.endswith(".txt")
+    ]
+
+
+def describe_members(path: Path) -> str:
+    """Return the tables of a ZIP as text for a message (all members if none is a table)."""
+    names = _list_tables(path) or _list_members(path)
     more = f" and {len(names) - _LISTED_MEMBERS} more" if len(names) > _LISTED_MEMBERS else ""
     return f" It holds: {', '.join(map(repr, names[:_LISTED_MEMBERS])) or 'nothing'}{more}."
 
 
+def _is_zip(path: Path) -> bool:
+    try:
+        with path.open("rb") as file:
+            return file.read(len(ZIP_MAGIC)) == ZIP_MAGIC
+    except OSError:
+        return False  # that it cannot be read is told when it is opened
+
+
+def _name_member(path: Path, member: str | None) -> SourceConfig:
+    """Return the table of a path, which may be a ZIP whose only table needs no name."""
+    if member or not _is_zip(path):
+        return SourceConfig(path=path, member=member or None)
+    tables = _list_tables(path)
+    if len(tables) != 1:
+        raise DataError(
+            f"FILE_NAME: expected the name of a table inside {path}, which holds "
+            f"{len(tables) or 'none'} of them, found nothing.{describe_members(path)} Name one "
+            "with --file-name."
+        )
+    return SourceConfig(path=path, member=tables[0])
+
+
+def _expand(pattern: Path | str) -> list[Path]:
+    """Return the path itself, or what a pattern matches (`**` is any depth)."""
+    path = Path(pattern)
+    if not glob.has_magic(str(pattern)) or path.exists():
+        return [path]
+    # Not Path.glob: it takes no absolute pattern.
+    found = [Path(match) for match in glob.iglob(str(pattern), recursive=True)]  # noqa: PTH207
+    found = [match for match in found if not match.is_dir()]
+    if not found:
+        raise DataError(f"{pattern}: expected a pattern that matches files, found none. Check it.")
+    return found
+
+
+def _resolve_paths(patterns: Sequence[Path | str], member: str | None, name: str | None) -> Source:
+    paths = {path.resolve(): path for pattern in patterns for path in _expand(pattern)}
+    if len(paths) > MAX_FILES:
+        raise DataError(
+            f"--source: expected at most {MAX_FILES} files, found {len(paths)}. Join them."
+        )
+    files = tuple(_name_member(path, member) for path in sorted(paths.values(), key=Path.absolute))
+    first = Path(patterns[0])
+    is_pattern = glob.has_magic(str(first)) and not first.exists()
+    if len(patterns) == 1 and not is_pattern:
+        return files[0] if name is None else SourceFiles(files=files, name=name)
+    # A name that comes from what was typed stays the same when files are added.
+    names = map(_make_name, reversed(first.absolute().parts))
+    stem = next(filter(None, names), "dataset")
+    if len(patterns) > 1:
+        stem = f"{stem}-and-{len(patterns) - 1}-more"
+    return SourceFiles(files=files, name=name or stem)
+
+
 def resolve_source(
     *,
-    path: Path | None = None,
+    path: Path | str | Sequence[Path | str] = (),
     zipfile_name: str | None = None,
     file_name: str | None = None,
     data_folder: Path | None = None,
-) -> SourceConfig:
+    name: str | None = None,
+) -> Source:
     """Decide which table is meant.
 
     Args:
-        path: A `.csv` or `.csv.gz` named outright; it beats the variables.
+        path: Tables or ZIPs named outright, or glob patterns of them. Several files are read in
+            the order of their paths, each of them once.
         zipfile_name: The classic `ZIPFILE_NAME`, a ZIP under `data/`; empty means not set.
-        file_name: The classic `FILE_NAME`, the CSV inside it; empty means not set.
+        file_name: The classic `FILE_NAME`, the table inside the ZIP; empty means not set, which
+            is enough where the ZIP holds only one.
         data_folder: Where the ZIP lies; by default `data/` of the working directory if the ZIP
             is there, else of the repository.
+        name: Name of the dataset, instead of one made from the file's.
 
     Returns:
         The source; the embedded dataset when nothing is named. That it can be read is checked
         when it is opened.
 
     Raises:
-        DataError: Only one of the two variables is set, or the ZIP lies outside `data/`.
+        DataError: Only `file_name` is set, the ZIP lies outside `data/`, a ZIP holds several
+            tables and none is named, a pattern matches nothing, or `name` is no folder name.
     """
-    if path is not None:
-        return SourceConfig(path=path)
+    if name is not None and (not name or _make_name(name) != name):
+        raise DataError(
+            f"--data-name: expected 1 to {_NAME_CHARS} letters, digits, dots, dashes or "
+            f"underscores without an ending like .csv, found {name!r}."
+        )
+    patterns = [path] if isinstance(path, (str, Path)) else list(path)
+    if patterns:
+        return _resolve_paths(patterns, file_name, name)
     if not zipfile_name and not file_name:
-        return SourceConfig(path=EMBEDDED_DATASET)
+        return _resolve_paths([EMBEDDED_DATASET], None, name)
     if not zipfile_name:
         raise DataError(
             f"ZIPFILE_NAME: expected the name of a ZIP under data/ that holds "
@@ -119,185 +235,9 @@ def resolve_source(
     if Path(zipfile_name).is_absolute() or ".." in Path(zipfile_name).parts:
         raise DataError(
             f"ZIPFILE_NAME: expected the name of a ZIP under data/, found {zipfile_name!r}. Put "
-            "the file there, or name a CSV anywhere with --source."
+            "the file there, or name a table anywhere with --source."
         )
     if data_folder is None:
         here = Path("data")
         data_folder = here if (here / zipfile_name).exists() else REPOSITORY / "data"
-    zip_path = data_folder / zipfile_name
-    if not file_name:
-        raise DataError(
-            f"FILE_NAME: expected the name of a CSV inside {zip_path}, found nothing."
-            f"{_list_members(zip_path)} Set both variables, or neither for the embedded dataset."
-        )
-    return SourceConfig(path=zip_path, member=file_name)
-
-
-class _BoundedStream(io.RawIOBase):
-    """Reads decompressed bytes, counts them, and turns every damage into a `DataError`."""
-
-    def __init__(
-        self,
-        inner: IO[bytes] | gzip.GzipFile,
-        source: SourceConfig,
-        packed_bytes: int,
-        limits: SourceLimits,
-    ) -> None:
-        self._inner = inner
-        self._source = source
-        self._packed_bytes = max(1, packed_bytes)
-        self._limits = limits
-        self._read_bytes = 0
-
-    def readable(self) -> bool:
-        return True
-
-    def readinto(self, buffer: bytearray | memoryview) -> int:  # type: ignore[override]
-        try:
-            content = self._inner.read(len(buffer))
-        except EOFError as err:
-            raise DataError(
-                f"{self._source}: expected whole compressed data, found it truncated after "
-                f"{self._read_bytes} decompressed bytes. Copy or download the file again."
-            ) from err
-        except (zlib.error, zipfile.BadZipFile, gzip.BadGzipFile, OSError) as err:
-            raise DataError(
-                f"{self._source}: expected readable data, found it damaged after "
-                f"{self._read_bytes} bytes ({err}). Copy or download the file again."
-            ) from err
-        self._read_bytes += len(content)
-        limits = self._limits
-        if self._read_bytes > limits.max_bytes:
-            raise DataError(
-                f"{self._source}: expected at most {limits.max_bytes} bytes of table, found more. "
-                "Split the table."
-            )
-        ratio = self._read_bytes / self._packed_bytes
-        if self._read_bytes > limits.ratio_from_bytes and ratio > limits.max_ratio:
-            raise DataError(
-                f"{self._source}: expected at most {limits.max_ratio:g} times the packed size of "
-                f"{self._packed_bytes} bytes, found {self._read_bytes} bytes and more: this looks "
-                "like a decompression bomb. Unpack it yourself if you trust it."
-            )
-        buffer[: len(content)] = content
-        return len(content)
-
-    def close(self) -> None:
-        if not self.closed:
-            self._inner.close()
-        super().close()
-
-
-def _open_member(source: SourceConfig, member: str, limits: SourceLimits) -> _BoundedStream:
-    windows = PureWindowsPath(member)
-    if windows.is_absolute() or windows.drive or windows.root or ".." in windows.parts:
-        raise DataError(
-            f"FILE_NAME: expected the name of a member of {source.path}, found {member!r}, which "
-            "points outside of the ZIP. Such members are never read."
-        )
-    try:
-        archive = zipfile.ZipFile(source.path)
-    except zipfile.BadZipFile as err:
-        raise DataError(
-            f"{source.path}: expected a ZIP, found a file that is none or is cut short ({err}). "
-            "Copy or download it again."
-        ) from err
-    matching = [info for info in archive.infolist() if info.filename == member]
-    if len(matching) != 1 or matching[0].is_dir():
-        found = "a folder" if len(matching) == 1 else f"{len(matching) or 'no'} such member"
-        archive.close()
-        raise DataError(
-            f"{source.path}: expected one file {member!r} inside, found {found}."
-            f"{_list_members(source.path)} Set FILE_NAME to one of them."
-        )
-    info = matching[0]
-    if info.flag_bits & _ENCRYPTED_FLAG:
-        archive.close()
-        raise DataError(
-            f"{source}: expected an open member, found it encrypted. Unpack it with its password "
-            "and pack it again without one."
-        )
-    if info.file_size > limits.max_bytes:
-        archive.close()
-        raise DataError(
-            f"{source}: expected at most {limits.max_bytes} bytes of table, found "
-            f"{info.file_size} announced. Split the table."
-        )
-    try:
-        inner = archive.open(info)
-    except (NotImplementedError, zipfile.BadZipFile, RuntimeError, OSError) as err:
-        archive.close()
-        raise DataError(
-            f"{source}: expected a stored or deflated member, found one that cannot be read "
-            f"({err}). Pack it again."
-        ) from err
-    archive.close()  # the member keeps the file open for itself
-    return _BoundedStream(inner, source, info.compress_size, limits)
-
-
-def _check_file(source: SourceConfig) -> bytes:
-    """Return the first four bytes of the file.
-
-    Raises:
-        DataError: There is no file to read.
-    """
-    path = source.path
-    if path.is_dir():
-        raise DataError(f"{path}: expected a CSV, a gzipped CSV or a ZIP, found a folder.")
-    try:
-        with path.open("rb") as file:
-            return file.read(4)
-    except FileNotFoundError as err:
-        raise DataError(
-            f"{path}: expected a CSV, a gzipped CSV or a ZIP, found no such file. Check the path "
-            "or ZIPFILE_NAME."
-        ) from err
-    except OSError as err:
-        raise DataError(f"{path}: expected a readable file, found {err.strerror}.") from err
-
-
-def open_source(source: SourceConfig, limits: SourceLimits | None = None) -> _BoundedStream:
-    """Open the table's bytes, decompressed and bounded.
-
-    Args:
-        source: Which table.
-        limits: Bounds; the defaults suit tables of tens of gigabytes.
-
-    Returns:
-        A binary stream. Reading from it raises `DataError` for damage and for bombs.
-
-    Raises:
-        DataError: It is missing, is not what its name says, or its member must not be read.
-    """
-    limits = limits or SourceLimits()
-    magic = _check_file(source)
-    if source.member is not None:
-        return _open_member(source, source.member, limits)
-    if magic.startswith(_ZIP_MAGIC):
-        raise DataError(
-            f"{source.path}: expected a CSV, found a ZIP.{_list_members(source.path)} Put it under "
-            "data/ and set ZIPFILE_NAME and FILE_NAME."
-        )
-    size = source.path.stat().st_size
-    if magic.startswith(_GZIP_MAGIC):
-        return _BoundedStream(gzip.GzipFile(source.path), source, size, limits)
-    if source.path.suffix.lower() == ".gz":
-        raise DataError(
-            f"{source.path}: expected gzip data, found a file that starts with {magic!r}. Rename "
-            "it if it is a plain CSV, or copy it again."
-        )
-    return _BoundedStream(source.path.open("rb"), source, size, limits)
-
-
-def hash_source(source: SourceConfig) -> str:
-    """Return the sha256 of the file's bytes as they lie on disk, with the member's name.
-
-    Raises:
-        DataError: The file cannot be read.
-    """
-    _check_file(source)
-    digest = hashlib.sha256((source.member or "").encode())
-    with source.path.open("rb") as file:
-        while block := file.read(2**20):
-            digest.update(block)
-    return digest.hexdigest()
+    return _resolve_paths([data_folder / zipfile_name], file_name, name)

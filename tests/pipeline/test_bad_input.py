@@ -17,7 +17,8 @@ import pytest
 from pipeline.config import PrepareConfig
 from pipeline.data_folder import read_prepared
 from pipeline.prepare import prepare
-from pipeline.source import DataError, SourceConfig, SourceLimits
+from pipeline.source import DataError, SourceConfig
+from pipeline.source_bytes import SourceLimits
 
 MakeRows = Callable[[int], list[tuple[str, str]]]
 MakeTable = Callable[..., SourceConfig]

@@ -8,7 +8,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from pipeline.source import DataError, SourceConfig, SourceLimits
+from pipeline.source import DataError, SourceConfig
+from pipeline.source_bytes import SourceLimits
 from pipeline.table import Reject, read_rows
 
 MakeTable = Callable[..., SourceConfig]
@@ -86,7 +87,10 @@ def test_row_longer_than_a_block_is_explained(make_table: MakeTable) -> None:
         ("a,b", r"expected one column 'title', found none among 'a', 'b'\. Name yours with"),
         ("title,b", r"expected one column 'category', found none among 'title', 'b'\."),
         ("title,title,category", r"expected one column 'title', found 2 of that name among"),
-        ("title;category", r"among 'title;category'\. Separate the columns by commas\."),
+        (
+            "title;category",
+            r"among 'title;category'\. Name what separates the columns: --delimiter ';'\.",
+        ),
     ],
 )
 def test_wrong_columns_are_named(make_table: MakeTable, header: str, match: str) -> None:
