@@ -12,7 +12,7 @@ KERNEL := $(VENV)/.kernel
 
 .DEFAULT_GOAL := all
 .PHONY: all help install data baseline train tune export verify score compare bench report readme \
-        wheel lint format types test test-fast test-slow pre-pr lock clean
+        wheel lint format types test test-fast test-slow pre-pr lock clean-cache clean
 
 all: $(KERNEL)  ## The main job: prepare, train, export, verify, compare (under 15 minutes on 2 cores)
 	$(PY) -m pipeline data
@@ -109,5 +109,8 @@ lock:  ## Resolve requirements.lock anew from pyproject.toml
 	  --python-version 3.11 --generate-hashes --no-annotate --no-emit-index-url \
 	  --custom-compile-command "make lock" --output-file requirements.lock
 
-clean:  ## Remove data, runs, searches, artifacts, reports and wheels
-	rm -rf $(addprefix $(BUILD)/,data runs tuner artifacts reports wheels lock-tools)
+clean-cache: $(KERNEL)  ## Remove the tokenised rows that --cache block and snapshot keep
+	$(PY) -m pipeline clean-cache
+
+clean:  ## Remove data, caches, runs, searches, artifacts, reports and wheels
+	rm -rf $(addprefix $(BUILD)/,data cache runs tuner artifacts reports wheels lock-tools)

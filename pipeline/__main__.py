@@ -1,4 +1,4 @@
-"""Command line of the pipeline: `python -m pipeline data | train | tune | baseline`.
+"""Command line of the pipeline: `python -m pipeline data | train | tune | baseline | ...`.
 
 Options beat environment variables; `.env` in the working directory is read for variables that are
 not set. Heavy libraries are imported inside the commands, so that `--help` answers at once.
@@ -15,9 +15,12 @@ from dotenv import load_dotenv
 from rich.console import Console
 from rich.table import Table
 
+from pipeline.cache_command import cache_option, clean_cache, make_cache_config
+from pipeline.cache_folder import CacheMode
 from pipeline.config import ModelConfig, TrainConfig
 from pipeline.data_options import build_root, data_options, prepare_data
 from pipeline.run_folder import Run, RunError, check_run_name, import_tensorflow, read_json
+from pipeline.service_command import data_service_command
 from pipeline.source import DataError
 
 if TYPE_CHECKING:
@@ -48,6 +51,10 @@ def cli() -> None:
     Another place to write:   GATETABLE_BUILD=/data/gatetable python -m pipeline train
     """  # noqa: D301  (click's \b keeps the lines apart)
     load_dotenv(Path(".env"))
+
+
+cli.add_command(clean_cache)
+cli.add_command(data_service_command)
 
 
 _TRAIN = TrainConfig()
@@ -91,6 +98,12 @@ def data(**options: Any) -> None:
 @click.option("--weight-decay", default=_TRAIN.weight_decay, show_default=True)
 @click.option("--label-smoothing", default=_TRAIN.label_smoothing, show_default=True)
 @click.option("--word-dropout", default=_TRAIN.word_dropout, show_default=True)
+@click.option(
+    "--subword-sampling",
+    default=_TRAIN.subword_sampling,
+    show_default=True,
+    help="Probability that the tokenizer leaves out a merge while training (BPE-dropout).",
+)
 @click.option("--patience", default=_TRAIN.patience, show_default=True)
 @click.option(
     "--num-predict", default=_TRAIN.num_predict, show_default=True, help="k of top-k accuracy."
@@ -103,14 +116,29 @@ def data(**options: Any) -> None:
     show_default=True,
     help="XLA. Pays on CPUs with AVX-512 and long trainings; costs seconds a batch shape.",
 )
+@cache_option
+@click.option(
+    "--checkpoint-every",
+    type=click.FloatRange(min=0),
+    default=30.0,
+    show_default=True,
+    help="Seconds between two saved states within an epoch.",
+)
 @click.option("--hp", type=click.Path(path_type=Path), help="best.json of `tune`; beats options.")
 @click.option("--name", help="Run name. Default: dataset and a hash of all settings.")
 @click.option("--force", is_flag=True, help="Train again even if this run is finished.")
-def train(name: str | None, force: bool, hp: Path | None, **options: Any) -> None:
+def train(
+    name: str | None,
+    force: bool,
+    hp: Path | None,
+    cache: CacheMode,
+    checkpoint_every: float,
+    **options: Any,
+) -> None:
     """Prepare the data if need be, train, evaluate, and write build/runs/<run>/.
 
-    Killed at any time, the same command goes on with the interrupted epoch. A finished run is
-    left alone. TensorBoard: tensorboard --logdir build/runs
+    Killed at any time, the same command goes on behind the last saved step; with --deterministic
+    the weights are those of an unbroken training. A finished run is left alone. TensorBoard: tensorboard --logdir build/runs
 
     Example: python -m pipeline train --units 256 --num-epochs 12
     """
@@ -138,6 +166,8 @@ def train(name: str | None, force: bool, hp: Path | None, **options: Any) -> Non
         build_root() / "runs",
         name=name,
         force=force,
+        cache=make_cache_config(cache, prepared, console),
+        save_every_s=checkpoint_every,
         console=console,
     )
     print_results(run, prepared, console)
@@ -193,8 +223,11 @@ def print_results(run: Run, prepared: PreparedData, console: Console) -> None:
 @click.option("--num-epochs", default=4, show_default=True, help="Epochs of one trial.")
 @click.option("--batch-size", default=_TRAIN.batch_size, show_default=True)
 @click.option("--seed", default=_TRAIN.seed, show_default=True)
+@cache_option
 @click.option("--name", help="Folder under build/tuner/. Default: dataset and a hash of settings.")
-def tune(algorithm: str, max_trials: int, name: str | None, **options: Any) -> None:
+def tune(
+    algorithm: str, max_trials: int, cache: CacheMode, name: str | None, **options: Any
+) -> None:
     """Search hyperparameters with KerasTuner; `train --hp` takes the best.json it writes.
 
     Interrupted, the same command goes on; finished trials are kept, and a larger --max-trials
@@ -217,6 +250,7 @@ def tune(algorithm: str, max_trials: int, name: str | None, **options: Any) -> N
         algorithm=algorithm,  # type: ignore[arg-type]  # click has checked the choice
         max_trials=max_trials,
         name=name,
+        cache=make_cache_config(cache, prepared, console),
         console=console,
     )
     best = result.trials[0]

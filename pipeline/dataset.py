@@ -1,22 +1,28 @@
 """The tf.data graph: TFRecord shards -> padded id batches, and why each stage stands where it does.
 
-    shards -> parallel interleave -> batch -> parse + tokenise -> cache -> window -> prefetch
+    shards -> parallel interleave -> batch -> parse + tokenise -> cache -> window -> pad -> prefetch
 
 * **interleave** before anything else: reading is the only stage that waits for a disk or a
   network, so several shards are read at once.
 * **batch before map**: with texts of ten tokens the cost of an element is the cost of starting
   an op. Tokenising 1,024 texts a call is 20x faster than one by one.
 * **tokenise in the graph** on batches, to *ragged* ids: nothing is padded yet.
-* **cache** after the expensive, repeatable work and before anything random, so that later epochs
-  start from ids in memory and still see a new order.
+* **distribute**, where a tf.data service is given: its workers do all of the above.
+* **cache** (`pipeline.cache`) after the expensive, repeatable work and before anything random, so
+  that later epochs start from ids in memory or on disk and still see a new order.
 * **window** instead of `shuffle` + `bucket_by_sequence_length`: a window of 65,536 ragged rows is
   sorted by length plus noise below one token, cut into batches, and the batches are shuffled,
   all in a few ops a window. The per-element classics cost about 50 us an example here and would
   be slower than the training step.
+* **pad** last of all work, when a batch is known: Keras 3 takes no ragged tensor in a GRU, so ids
+  leave here as a dense (B, T) matrix filled up with id 0 on the right, which the embedding turns
+  into a mask. T is the longest row of *this* batch, and rows of a batch are of like length.
 * **prefetch** last, so that the next batches are made while the model trains.
 
-Every random choice is drawn statelessly from (seed, epoch, window), so an epoch can be made
-again, alone: that is what resuming a killed training relies on.
+Every random choice but one is drawn statelessly from (seed, epoch, window), so an epoch can be made
+again, alone, from any of its steps on: that is what resuming a killed training relies on. The one
+is subword sampling, whose op has a generator of its own that cannot be seeded. It changes the ids
+of a row; which rows a batch holds is planned by their unsampled lengths and stays the same.
 """
 
 from __future__ import annotations
@@ -24,11 +30,16 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import tensorflow as tf
 import tensorflow_text as tf_text
 
+from pipeline.cache import cache_blocks
+from pipeline.cache_folder import CacheConfig, compute_cache_key
 from pipeline.config import PAD_ID, UNK_ID
+from pipeline.service_client import distribute_blocks
+from pipeline.service_config import ServiceConfig
 
 READ_BATCH = 1024
 """Rows tokenised by one call of the op; larger gains nothing (measured 256, 1024, all)."""
@@ -36,6 +47,9 @@ WINDOW_ROWS = 65_536
 """Rows sorted together. Larger pads less and shuffles better, and costs memory: 10 ids a row."""
 WIDTHS = (8, 12, 16, 24, 32, 48, 64, 96, 128, 192, 256)
 """Padded widths under XLA, which compiles the step once a shape: few shapes, little padding."""
+
+
+IN_MEMORY = CacheConfig()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,18 +60,34 @@ class TrainingStream:
         dataset: Yields ((B, T) int32 ids, (B,) int32 labels), epoch after epoch. The last batch
             of a window may hold fewer rows; no row is dropped or repeated within an epoch.
         steps_per_epoch: Batches an epoch.
+        is_repeatable: Whether another process makes the same batches in the same order, so that a
+            training may go on in the middle of an epoch. Blocks of a tf.data service come in the
+            order in which its workers finish.
     """
 
     dataset: tf.data.Dataset
     steps_per_epoch: int
+    is_repeatable: bool
 
 
-def make_tokenizer(tokenizer_path: Path) -> tf_text.SentencepieceTokenizer:
+def make_tokenizer(
+    tokenizer_path: Path, *, subword_sampling: float = 0.0
+) -> tf_text.SentencepieceTokenizer:
     """Load the SentencePiece model as a graph op giving int32 ids.
 
     Seed TensorFlow *before* this call: `set_random_seed` destroys the op's resource.
+
+    Args:
+        tokenizer_path: A BPE model.
+        subword_sampling: Probability that a merge is left out, drawn anew at every call
+            (BPE-dropout, Provilkov et al. 2020); 0 always gives the best segmentation.
     """
-    return tf_text.SentencepieceTokenizer(model=tokenizer_path.read_bytes(), out_type=tf.int32)
+    return tf_text.SentencepieceTokenizer(
+        model=tokenizer_path.read_bytes(),
+        out_type=tf.int32,
+        nbest_size=-1 if subword_sampling else 0,
+        alpha=subword_sampling or 1.0,  # not looked at without sampling
+    )
 
 
 def tokenise_batch(
@@ -74,6 +104,37 @@ def tokenise_batch(
         tf.fill([tf.reduce_sum(empty)], tf.constant(UNK_ID, ids.dtype)), empty
     )
     return tf.concat([ids, unknown], axis=1)
+
+
+def _read_batches(
+    shards: Sequence[Path],
+    open_shard: Callable[[tf.Tensor], tf.data.Dataset],
+    *,
+    deterministic: bool,
+) -> tf.data.Dataset:
+    """Read shards, several at once, into batches of serialised examples."""
+    return (
+        # Absolute, because the workers of a service have working directories of their own.
+        tf.data.Dataset.from_tensor_slices([str(path.absolute()) for path in shards])
+        .interleave(
+            open_shard,
+            cycle_length=4,
+            block_length=256,
+            num_parallel_calls=tf.data.AUTOTUNE,
+            deterministic=deterministic,
+        )
+        .batch(READ_BATCH)
+    )
+
+
+def _parse_batch(serialised: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+    """Parse (b,) serialised examples into (b,) raw strings and (b,) int32 labels."""
+    features = {
+        "text": tf.io.FixedLenFeature([], tf.string),
+        "label": tf.io.FixedLenFeature([], tf.int64),
+    }
+    examples = tf.io.parse_example(serialised, features)
+    return examples["text"], tf.cast(examples["label"], tf.int32)
 
 
 def make_id_blocks(
@@ -98,27 +159,36 @@ def make_id_blocks(
         Yields ((b, None) int32 ragged ids, (b,) int32 labels), b up to `READ_BATCH`.
     """
     tokenizer = make_tokenizer(tokenizer_path)
-    features = {
-        "text": tf.io.FixedLenFeature([], tf.string),
-        "label": tf.io.FixedLenFeature([], tf.int64),
-    }
 
     def parse_and_tokenise(serialised: tf.Tensor) -> tuple[tf.RaggedTensor, tf.Tensor]:
-        examples = tf.io.parse_example(serialised, features)
-        ids = tokenise_batch(tokenizer, examples["text"], max_tokens)
-        return ids, tf.cast(examples["label"], tf.int32)
+        texts, labels = _parse_batch(serialised)
+        return tokenise_batch(tokenizer, texts, max_tokens), labels
 
-    return (
-        tf.data.Dataset.from_tensor_slices([str(path) for path in shards])
-        .interleave(
-            open_shard,
-            cycle_length=4,
-            block_length=256,
-            num_parallel_calls=tf.data.AUTOTUNE,
-            deterministic=deterministic,
-        )
-        .batch(READ_BATCH)
-        .map(parse_and_tokenise, num_parallel_calls=tf.data.AUTOTUNE, deterministic=deterministic)
+    return _read_batches(shards, open_shard, deterministic=deterministic).map(
+        parse_and_tokenise, num_parallel_calls=tf.data.AUTOTUNE, deterministic=deterministic
+    )
+
+
+def _make_text_blocks(
+    shards: Sequence[Path],
+    tokenizer_path: Path,
+    *,
+    max_tokens: int,
+    open_shard: Callable[[tf.Tensor], tf.data.Dataset],
+) -> tf.data.Dataset:
+    """Read shards into blocks of raw texts, for ids that are drawn anew each epoch.
+
+    Returns:
+        Yields ((b,) strings, (b,) int64 numbers of ids without sampling, (b,) int32 labels).
+    """
+    tokenizer = make_tokenizer(tokenizer_path)
+
+    def parse_and_measure(serialised: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+        texts, labels = _parse_batch(serialised)
+        return texts, tokenise_batch(tokenizer, texts, max_tokens).row_lengths(), labels
+
+    return _read_batches(shards, open_shard, deterministic=True).map(
+        parse_and_measure, num_parallel_calls=tf.data.AUTOTUNE
     )
 
 
@@ -153,13 +223,16 @@ def make_training_stream(
     batch_size: int,
     seed: int,
     start_epoch: int = 0,
+    start_step: int = 0,
     word_dropout: float = 0.0,
+    subword_sampling: float = 0.0,
     widths: Sequence[int] | None = None,
     window_rows: int = WINDOW_ROWS,
-    cache: bool = True,
+    cache: CacheConfig = IN_MEMORY,
+    service: ServiceConfig | None = None,
     open_shard: Callable[[tf.Tensor], tf.data.Dataset] = tf.data.TFRecordDataset,
 ) -> TrainingStream:
-    """Make the endless training stream, beginning with epoch `start_epoch`.
+    """Make the endless training stream, beginning with step `start_step` of epoch `start_epoch`.
 
     Args:
         shards: Training shards.
@@ -169,35 +242,61 @@ def make_training_stream(
         batch_size: B.
         seed: Order and word dropout derive from (seed, epoch, window) alone.
         start_epoch: First epoch to deliver; its batches equal those an unbroken stream delivers.
+        start_step: Batches of that epoch to leave out.
         word_dropout: Share of the ids replaced by the unknown id, drawn anew each epoch.
+        subword_sampling: See `make_tokenizer`; ids are then drawn anew each epoch, and a row may
+            become longer than it was planned to be.
         widths: Allowed padded widths, for XLA; None pads to the longest row of the batch.
-        window_rows: Rows sorted together.
-        cache: Keep the ragged ids in memory from the first epoch on.
+        window_rows: Rows sorted together. Windows hold the same rows in every epoch, in the same
+            order of windows: rows come shuffled from the data folder, so each is a fair sample.
+        cache: Where tokenised blocks are kept between epochs. All caches give the same batches.
+        service: A tf.data service that reads and tokenises; None does so in this process.
         open_shard: See `make_id_blocks`.
 
     Returns:
         The stream.
+
+    Raises:
+        DataError: A cache on disk cannot be written.
     """
-    blocks = make_id_blocks(shards, tokenizer_path, max_tokens=max_tokens, open_shard=open_shard)
-    windows = blocks.rebatch(window_rows)
-    if cache:
-        windows = windows.cache()
+    make_blocks = _make_text_blocks if subword_sampling else make_id_blocks
+    blocks = make_blocks(shards, tokenizer_path, max_tokens=max_tokens, open_shard=open_shard)
+    if service is not None:
+        blocks = distribute_blocks(blocks, service, num_rows=num_rows)
+    options = {
+        "max_tokens": max_tokens,
+        "window_rows": window_rows,
+        "content": make_blocks.__name__,
+        # Such a cache holds the order of one pass of the service.
+        "service": service is not None,
+    }
+    windows = cache_blocks(
+        blocks.rebatch(window_rows),
+        cache,
+        num_rows=num_rows,
+        make_key=lambda: compute_cache_key([*shards, tokenizer_path, Path(__file__)], options),
+    )
+    sampler = make_tokenizer(tokenizer_path, subword_sampling=subword_sampling)
     num_windows = -(-num_rows // window_rows)
 
-    def cut_window(index: tf.Tensor, block: tuple[tf.RaggedTensor, tf.Tensor]) -> tf.data.Dataset:
-        ids, labels = block
+    def cut_window(index: tf.Tensor, block: tuple[Any, ...]) -> tf.data.Dataset:
         # One stream of random numbers a (epoch, window): index counts both.
         key = tf.stack([tf.constant(seed, tf.int64), index + start_epoch * num_windows])
         order_key, shuffle_key, drop_key = tf.unstack(
             tf.random.experimental.stateless_split(tf.cast(key, tf.int32), num=3)
         )
-        lengths = tf.cast(ids.row_lengths(), tf.float32)
-        order = tf.argsort(lengths + tf.random.stateless_uniform(tf.shape(lengths), order_key))
+        labels = block[-1]
+        lengths = block[1] if subword_sampling else block[0].row_lengths()
+        noise = tf.random.stateless_uniform(tf.shape(lengths), order_key)
+        order = tf.argsort(tf.cast(lengths, tf.float32) + noise)
         num_batches = (tf.shape(order)[0] + batch_size - 1) // batch_size
 
         def cut_batch(number: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
             rows = order[number * batch_size : (number + 1) * batch_size]
-            batch = _pad_batch(tf.gather(ids, rows), widths)
+            ids = tf.gather(block[0], rows)
+            if subword_sampling:
+                ids = tokenise_batch(sampler, ids, max_tokens)
+            batch = _pad_batch(ids, widths)
             if word_dropout:
                 draw = tf.random.stateless_uniform(
                     tf.shape(batch), tf.random.experimental.stateless_fold_in(drop_key, number)
@@ -214,12 +313,15 @@ def make_training_stream(
     dataset = (
         windows.repeat()
         .enumerate()
-        .flat_map(cut_window)
+        .flat_map(lambda index, block: cut_window(index, block))
+        .skip(start_step)
         .apply(tf.data.experimental.assert_cardinality(tf.data.INFINITE_CARDINALITY))
         .prefetch(tf.data.AUTOTUNE)
     )
     return TrainingStream(
-        dataset=dataset, steps_per_epoch=count_steps(num_rows, batch_size, window_rows)
+        dataset=dataset,
+        steps_per_epoch=count_steps(num_rows, batch_size, window_rows),
+        is_repeatable=service is None or cache.is_on_disk,
     )
 
 

@@ -97,7 +97,7 @@ def publish_folder(folder: Path) -> Iterator[Path]:
     try:
         partial.mkdir()
         yield partial
-        for path in sorted(partial.iterdir()):
+        for path in sorted(partial.rglob("*")):
             _sync(path)
         _sync(partial)
         if folder.exists():

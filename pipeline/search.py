@@ -21,10 +21,13 @@ import keras_tuner
 from rich.console import Console
 
 from pipeline import dataset
+from pipeline.cache_folder import CacheConfig
 from pipeline.config import ModelConfig, TrainConfig
 from pipeline.data_folder import PreparedData
 from pipeline.model import build_model
 from pipeline.run_folder import RunError, check_run_name, write_json
+from pipeline.service_client import service_errors
+from pipeline.service_config import ServiceConfig, ServiceError
 from pipeline.train import compile_model, make_evaluation, make_stream
 
 Algorithm = Literal["random", "hyperband", "bayesian"]
@@ -80,6 +83,10 @@ def _sample_training(hp: keras_tuner.HyperParameters, training: TrainConfig) -> 
     )
 
 
+class _SearchStoppedError(keras_tuner.errors.FatalError, ServiceError):
+    """A lost data service: no fault of the trial, so KerasTuner must not count it as failed."""
+
+
 class _Classifier(keras_tuner.HyperModel):
     """Builds one model of the space, and its own input pipeline to fit it.
 
@@ -87,10 +94,18 @@ class _Classifier(keras_tuner.HyperModel):
     resource: datasets must be made after that, hence in `fit` and once a trial.
     """
 
-    def __init__(self, data: PreparedData, training: TrainConfig) -> None:
+    def __init__(
+        self,
+        data: PreparedData,
+        training: TrainConfig,
+        cache: CacheConfig,
+        service: ServiceConfig | None,
+    ) -> None:
         super().__init__()
         self._data = data
         self._training = training
+        self._cache = cache
+        self._service = service
         self._steps = dataset.count_steps(data.train.count, training.batch_size)
 
     def build(self, hp: keras_tuner.HyperParameters) -> keras.Model:
@@ -111,14 +126,18 @@ class _Classifier(keras_tuner.HyperModel):
     def fit(self, hp: keras_tuner.HyperParameters, model: keras.Model, **kwargs: Any) -> Any:
         """Fit `model` on a stream of its own."""
         data, training = self._data, self._training
-        stream = make_stream(data, training)
-        return model.fit(
-            stream.dataset,
-            steps_per_epoch=stream.steps_per_epoch,
-            validation_data=make_evaluation(data, data.validation, training),
-            shuffle=False,
-            **kwargs,
-        )
+        stream = make_stream(data, training, cache=self._cache, service=self._service)
+        try:
+            with service_errors():
+                return model.fit(
+                    stream.dataset,
+                    steps_per_epoch=stream.steps_per_epoch,
+                    validation_data=make_evaluation(data, data.validation, training),
+                    shuffle=False,
+                    **kwargs,
+                )
+        except ServiceError as err:
+            raise _SearchStoppedError(str(err)) from err
 
 
 def _make_tuner(
@@ -171,6 +190,8 @@ def search(
     algorithm: Algorithm = "random",
     max_trials: int = 10,
     name: str | None = None,
+    cache: CacheConfig = dataset.IN_MEMORY,
+    service: ServiceConfig | None = None,
     console: Console | None = None,
 ) -> SearchResult:
     """Search, or go on searching, for good hyperparameters.
@@ -182,6 +203,8 @@ def search(
         algorithm: KerasTuner's RandomSearch, Hyperband or BayesianOptimization.
         max_trials: Trials of the first and the last; Hyperband derives its own from the epochs.
         name: Folder name; derived from data and settings when absent.
+        cache: Where tokenised rows are kept; on disk, trials share them.
+        service: A tf.data service that reads and tokenises the training rows.
         console: Where progress goes; silent when absent.
 
     Returns:
@@ -194,7 +217,7 @@ def search(
     if max_trials < 1:
         raise ValueError(f"max_trials: expected at least 1, found {max_trials}.")
     key = json.dumps(
-        [SEARCH_VERSION, data.fingerprint, training.to_json(), algorithm], sort_keys=True
+        [SEARCH_VERSION, data.fingerprint, training.key_fields(), algorithm], sort_keys=True
     )
     name = name or f"{data.name[:70]}-{algorithm}-{hashlib.sha256(key.encode()).hexdigest()[:8]}"
     check_run_name(name)
@@ -203,7 +226,8 @@ def search(
     console = console or Console(quiet=True)
     try:
         with filelock.FileLock(folder / ".lock", timeout=0):
-            return _search(data, training, folder, algorithm, max_trials, console)
+            hypermodel = _Classifier(data, training, cache, service)
+            return _search(hypermodel, training, folder, algorithm, max_trials, console)
     except filelock.Timeout as err:
         raise RunError(
             f"{folder}: another process is searching here. Wait for it, or choose another --name."
@@ -211,15 +235,13 @@ def search(
 
 
 def _search(
-    data: PreparedData,
+    hypermodel: _Classifier,
     training: TrainConfig,
     folder: Path,
     algorithm: Algorithm,
     max_trials: int,
     console: Console,
 ) -> SearchResult:
-    hypermodel = _Classifier(data, training)
-
     def report(trial: Trial) -> None:
         shown = "  ".join(f"{key} {value}" for key, value in sorted(trial.values.items()))
         console.print(

@@ -1,9 +1,9 @@
 """Fit one model, resume it, evaluate it, and publish the run folder.
 
-A training lives in `runs/.<name>.partial/` until it is finished; `checkpoint.json` there says how
-far it came. Killed at any time, the next call of the same settings goes on with the epoch that
-was interrupted: weights, optimiser, dropout state, early stopping and curves are all restored, and
-the batches of an epoch derive from (seed, epoch) alone.
+A training lives in `runs/.<name>.partial/` until it is finished; `pipeline.checkpoint` keeps there
+how far it came. Killed at any time, the next call of the same settings goes on with the step
+behind the last saved one: weights, optimiser, dropout state, metrics, early stopping and curves
+are all restored, and the batches of an epoch derive from (seed, epoch) alone.
 """
 
 from __future__ import annotations
@@ -16,7 +16,6 @@ import math
 import os
 import platform
 import shutil
-import time
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -26,21 +25,24 @@ import keras
 import tensorflow as tf
 from keras import ops
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from pipeline import dataset
+from pipeline.cache_folder import CacheConfig
+from pipeline.checkpoint import SAVE_EVERY_S, Checkpoint
 from pipeline.config import ModelConfig, TrainConfig
 from pipeline.data_folder import PreparedData, Split
 from pipeline.model import build_model
+from pipeline.progress_bar import ProgressBar
 from pipeline.run_folder import (
     Run,
     RunError,
     check_run_name,
     read_run,
     remove_run,
-    write_json,
     write_run,
 )
+from pipeline.service_client import service_errors
+from pipeline.service_config import ServiceConfig
 from pipeline.shards import read_shard
 from pipeline.word_list import rank_words, write_words
 
@@ -48,8 +50,6 @@ TRAINING_VERSION = 1
 """Part of a run's key: raised when the same settings would train another model."""
 WARM_UP_SHARE = 0.3
 """Share of the steps in which the learning rate rises; the rest falls along a cosine."""
-PROGRESS_EVERY = 10
-"""Steps between two updates of the bar: reading the metrics waits for the step to end."""
 
 
 @keras.saving.register_keras_serializable(package="gatetable")
@@ -85,7 +85,8 @@ def make_run_name(data: PreparedData, model: ModelConfig, training: TrainConfig)
     finished run and an interrupted one finds its checkpoint.
     """
     key = json.dumps(
-        [TRAINING_VERSION, data.fingerprint, model.to_json(), training.to_json()], sort_keys=True
+        [TRAINING_VERSION, data.fingerprint, model.to_json(), training.key_fields()],
+        sort_keys=True,
     )
     return f"{data.name[:80]}-{hashlib.sha256(key.encode()).hexdigest()[:8]}"
 
@@ -118,148 +119,6 @@ def compile_model(
     )
 
 
-def _seed_states(model: keras.Model) -> list[keras.Variable]:
-    """Return the random states of the dropout layers, in layer order."""
-    return [value for value in model.variables if value.path.endswith("/seed_generator_state")]
-
-
-class Checkpoint(keras.callbacks.Callback):
-    """Keeps `last` and `best` weights and the curves on disk, and stops early.
-
-    Owns `folder/{last,best}.weights.h5` and `folder/checkpoint.json`; the JSON is replaced last
-    and names the files it stands for, so a kill between two writes leaves the previous state.
-    Keras's `BackupAndRestore` keeps neither curves nor early-stopping state, and its weight files
-    leave the dropout layers' random states out, hence this class.
-
-    Args:
-        folder: The partial run folder.
-        patience: Epochs without a better validation top-1 before training stops.
-    """
-
-    def __init__(self, folder: Path, patience: int) -> None:
-        super().__init__()
-        self.folder = folder
-        self.patience = patience
-        self.history: dict[str, list[float]] = {}
-        self.epochs_done = 0
-        self.best_epoch = -1
-        self.seconds = 0.0
-        self._started = time.monotonic()
-
-    @property
-    def _state_path(self) -> Path:
-        return self.folder / "checkpoint.json"
-
-    def _weights_path(self, epoch: int) -> Path:
-        return self.folder / f"epoch-{epoch:05d}.weights.h5"
-
-    @property
-    def is_finished(self) -> bool:
-        """Whether early stopping has ended this training."""
-        return self.epochs_done - 1 - self.best_epoch >= self.patience
-
-    def restore(self, model: keras.Model) -> None:
-        """Load the newest complete state into a compiled `model`; no-op on a fresh folder."""
-        if not self._state_path.is_file():
-            return
-        state = json.loads(self._state_path.read_text(encoding="utf-8"))
-        self.epochs_done = state["epochs_done"]
-        self.best_epoch = state["best_epoch"]
-        self.history = state["history"]
-        self.seconds = state["seconds"]
-        model.optimizer.build(model.trainable_variables)
-        model.load_weights(self._weights_path(self.epochs_done - 1))
-        for variable, value in zip(_seed_states(model), state["seed_states"], strict=True):
-            variable.assign(value)
-
-    def load_best(self, model: keras.Model) -> None:
-        """Load the weights of the best epoch."""
-        model.load_weights(self._weights_path(self.best_epoch))
-
-    def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
-        """Record the epoch, then forget the weights nobody needs any more."""
-        logs = logs or {}
-        for name, value in logs.items():
-            self.history.setdefault(name, []).append(float(value))
-        curve = self.history["val_top_1"]
-        self.best_epoch = max(range(len(curve)), key=lambda index: (curve[index], -index))
-        self.epochs_done = epoch + 1
-        now = time.monotonic()
-        self.seconds += now - self._started
-        self._started = now
-        self.model.save_weights(self._weights_path(epoch), overwrite=True)
-        write_json(
-            self._state_path,
-            {
-                "epochs_done": self.epochs_done,
-                "best_epoch": self.best_epoch,
-                "history": self.history,
-                "seconds": self.seconds,
-                "seed_states": [value.numpy().tolist() for value in _seed_states(self.model)],
-            },
-        )
-        keep = {self._weights_path(epoch), self._weights_path(self.best_epoch)}
-        for path in self.folder.glob("epoch-*.weights.h5"):
-            if path not in keep:
-                path.unlink()
-        if self.is_finished:
-            self.model.stop_training = True
-
-
-class ProgressBar(keras.callbacks.Callback):
-    """One bar an epoch and one line a finished epoch, on the given console."""
-
-    def __init__(self, console: Console, *, num_epochs: int, steps: int, k: int) -> None:
-        super().__init__()
-        self._console = console
-        self._num_epochs = num_epochs
-        self._steps = steps
-        self._k = k
-        self._progress: Progress | None = None
-
-    def on_epoch_begin(self, epoch: int, logs: dict[str, float] | None = None) -> None:
-        """Start the epoch's bar."""
-        self._epoch_started = time.monotonic()
-        self._progress = Progress(
-            TextColumn(f"epoch {epoch + 1:>2}/{self._num_epochs}"),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TimeRemainingColumn(),
-            TextColumn("loss {task.fields[loss]:.3f}  top-1 {task.fields[top_1]:.3f}"),
-            console=self._console,
-            transient=True,
-            disable=not self._console.is_terminal,
-        )
-        self._task = self._progress.add_task("", total=self._steps, loss=0.0, top_1=0.0)
-        self._progress.start()
-
-    def on_train_batch_end(self, batch: int, logs: dict[str, float] | None = None) -> None:
-        """Move the bar."""
-        if self._progress and (batch + 1) % PROGRESS_EVERY == 0 and logs:
-            self._progress.update(
-                self._task, completed=batch + 1, loss=logs["loss"], top_1=logs["top_1"]
-            )
-
-    def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
-        """Replace the bar by a line of results."""
-        self.close()
-        if logs:
-            k = self._k
-            self._console.print(
-                f"epoch {epoch + 1:>2}/{self._num_epochs}  "
-                f"{time.monotonic() - self._epoch_started:5.0f} s  loss {logs['loss']:.3f}  "
-                f"validation top-1 {logs['val_top_1']:.4f}  top-{k} {logs[f'val_top_{k}']:.4f}",
-                highlight=False,
-                soft_wrap=True,
-            )
-
-    def close(self) -> None:
-        """Remove a bar that an exception left on the screen."""
-        if self._progress:
-            self._progress.stop()
-            self._progress = None
-
-
 def _write_test_split(data: PreparedData, path: Path) -> None:
     with path.open("w", encoding="utf-8") as lines:
         for text, label in zip(*data.test.read_rows(), strict=True):
@@ -284,6 +143,9 @@ def train(
     *,
     name: str | None = None,
     force: bool = False,
+    cache: CacheConfig = dataset.IN_MEMORY,
+    service: ServiceConfig | None = None,
+    save_every_s: float = SAVE_EVERY_S,
     console: Console | None = None,
 ) -> Run:
     """Train, or finish training, the model that the configs describe.
@@ -295,6 +157,9 @@ def train(
         runs: Parent of the run folders.
         name: Run name; derived from data and settings when absent.
         force: Replace a finished run of that name and forget an unfinished one.
+        cache: Where tokenised rows are kept between epochs; the result does not depend on it.
+        service: A tf.data service that reads and tokenises the training rows.
+        save_every_s: Seconds between two saved states within an epoch.
         console: Where progress goes; silent when absent.
 
     Returns:
@@ -303,8 +168,14 @@ def train(
     Raises:
         RunError: Another process trains this run, or a finished run of this name has other
             settings.
+        ServiceError: The data service failed; what was trained until then is kept.
         ValueError: Config and data do not fit.
     """
+    if service is not None and training.deterministic:
+        raise ValueError(
+            "deterministic: expected no data service, found one: its rows come in the order in "
+            "which its workers finish. Leave out --deterministic or --data-service."
+        )
     if (model_config.vocab_size, model_config.num_classes) != (data.vocab_size, len(data.labels)):
         raise ValueError(
             f"model config: expected vocab_size {data.vocab_size} and num_classes "
@@ -336,7 +207,18 @@ def train(
                 )
                 return run
             partial.mkdir(exist_ok=True)
-            return _fit(data, model_config, training, partial, target, console)
+            with service_errors():
+                return _fit(
+                    data,
+                    model_config,
+                    training,
+                    partial,
+                    target,
+                    cache=cache,
+                    service=service,
+                    save_every_s=save_every_s,
+                    console=console,
+                )
     except filelock.Timeout as err:
         raise RunError(
             f"{target}: another process is training this run. Wait for it, or choose another "
@@ -347,8 +229,9 @@ def train(
 def _check_same_settings(
     run: Run, data: PreparedData, model_config: ModelConfig, training: TrainConfig
 ) -> None:
-    wanted = (model_config, training.to_json(), data.fingerprint)
-    if (run.model, dict(run.training), run.data["fingerprint"]) != wanted:
+    # Through the class, so that a field younger than the run has its default.
+    found = (run.model, TrainConfig(**run.training), run.data["fingerprint"])
+    if found != (model_config, training, data.fingerprint):
         raise RunError(
             f"{run.folder}: a finished run of this name has other settings or other data. "
             "Choose another --name, or pass --force to replace it."
@@ -356,9 +239,15 @@ def _check_same_settings(
 
 
 def make_stream(
-    data: PreparedData, training: TrainConfig, *, start_epoch: int = 0
+    data: PreparedData,
+    training: TrainConfig,
+    *,
+    cache: CacheConfig = dataset.IN_MEMORY,
+    service: ServiceConfig | None = None,
+    start_epoch: int = 0,
+    start_step: int = 0,
 ) -> dataset.TrainingStream:
-    """Make the training stream that the settings describe, from `start_epoch` on."""
+    """Make the training stream that the settings describe, from a step of an epoch on."""
     return dataset.make_training_stream(
         data.train.shards,
         data.tokenizer_path,
@@ -367,8 +256,12 @@ def make_stream(
         batch_size=training.batch_size,
         seed=training.seed,
         start_epoch=start_epoch,
+        start_step=start_step,
         word_dropout=training.word_dropout,
+        subword_sampling=training.subword_sampling,
         widths=_choose_widths(training),
+        cache=cache,
+        service=service,
     )
 
 
@@ -404,6 +297,10 @@ def _fit(
     training: TrainConfig,
     partial: Path,
     target: Path,
+    *,
+    cache: CacheConfig,
+    service: ServiceConfig | None,
+    save_every_s: float,
     console: Console,
 ) -> Run:
     share_threads(model_config.directions)
@@ -421,33 +318,50 @@ def _fit(
     )
     checkpoint = Checkpoint(partial, training.patience)
     checkpoint.restore(model)
-    if checkpoint.epochs_done:
-        console.print(f"Resuming after epoch {checkpoint.epochs_done} of {training.num_epochs}.")
+    if checkpoint.epochs_done or checkpoint.steps_done:
+        console.print(
+            f"Resuming after epoch {checkpoint.epochs_done} of {training.num_epochs} and "
+            f"{checkpoint.steps_done} of {steps} steps.",
+            highlight=False,
+        )
 
-    stream = make_stream(data, training, start_epoch=checkpoint.epochs_done)
     validation, test = (
         make_evaluation(data, split, training) for split in (data.validation, data.test)
     )
-    bar = ProgressBar(console, num_epochs=training.num_epochs, steps=steps, k=training.num_predict)
+    k = training.num_predict
     tensorboard = keras.callbacks.TensorBoard(partial / "logs", write_graph=False)
-    try:
-        if not checkpoint.is_finished and checkpoint.epochs_done < training.num_epochs:
+    while not checkpoint.is_finished and checkpoint.epochs_done < training.num_epochs:
+        # An interrupted epoch is finished first, by a `fit` of its own: Keras wants all epochs of
+        # a `fit` to be of one length. Its rows come in the order they had, so from no service.
+        start_step = checkpoint.steps_done
+        stream = make_stream(
+            data,
+            training,
+            cache=cache,
+            service=None if start_step else service,
+            start_epoch=checkpoint.epochs_done,
+            start_step=start_step,
+        )
+        checkpoint.save_every_s = save_every_s if stream.is_repeatable else None
+        bar = ProgressBar(
+            console, num_epochs=training.num_epochs, steps=steps, k=k, start_step=start_step
+        )
+        try:
             model.fit(
                 stream.dataset,
-                epochs=training.num_epochs,
+                epochs=checkpoint.epochs_done + 1 if start_step else training.num_epochs,
                 initial_epoch=checkpoint.epochs_done,
-                steps_per_epoch=steps,
+                steps_per_epoch=steps - start_step,
                 validation_data=validation,
                 callbacks=[checkpoint, bar, tensorboard],
                 # Keras would warn that it cannot shuffle a tf.data pipeline.
                 shuffle=False,
                 verbose=0,
             )
-    finally:
-        bar.close()
+        finally:
+            bar.close()
     checkpoint.load_best(model)
 
-    k = training.num_predict
     metrics = {}
     for split, batches in (("validation", validation), ("test", test)):
         values = model.evaluate(batches, verbose=0, return_dict=True)
@@ -463,7 +377,7 @@ def _fit(
     shutil.copyfile(data.tokenizer_path, partial / "tokenizer.model")
     _write_test_split(data, partial / "test_split.jsonl")
     write_words(partial / "words.txt", _rank_train_words(data))
-    for path in (*partial.glob("epoch-*.weights.h5"), partial / "checkpoint.json"):
+    for path in (*partial.glob("*.weights.h5"), partial / "checkpoint.json"):
         path.unlink()
     if target.exists():
         remove_run(target)

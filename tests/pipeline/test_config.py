@@ -96,3 +96,16 @@ def test_a_model_config_survives_json(
 def test_a_model_config_refuses_fields_it_does_not_know() -> None:
     with pytest.raises(ValueError, match="model config: .*unexpected keyword argument 'heads'"):
         ModelConfig.from_json({**MODEL, "heads": 8})
+
+
+def test_sampling_subwords_is_refused_where_every_run_must_be_the_same() -> None:
+    with pytest.raises(
+        ValueError, match=r"deterministic: expected subword_sampling 0, found 0\.1: the tokenizer's"
+    ):
+        TrainConfig(deterministic=True, subword_sampling=0.1)
+
+
+def test_fields_younger_than_the_first_runs_name_a_run_only_where_they_have_an_effect() -> None:
+    assert "subword_sampling" not in TrainConfig().key_fields()
+    sampled = TrainConfig(subword_sampling=0.1)
+    assert sampled.key_fields() == sampled.to_json()

@@ -9,6 +9,8 @@ from typing import Any, NamedTuple
 import numpy as np
 import pytest
 
+from pipeline.cache_folder import CacheConfig
+
 pytestmark = pytest.mark.slow
 
 WORDS = [
@@ -67,12 +69,14 @@ def unpad(batch: np.ndarray) -> list[list[int]]:
     return [row[row != 0].tolist() for row in batch]
 
 
-@pytest.mark.parametrize("cache", [True, False])
+@pytest.mark.parametrize("cache", ["memory", "none"])
 @pytest.mark.parametrize(("batch_size", "window_rows"), [(8, 40), (1, 97), (200, 1000), (7, 1)])
 def test_each_epoch_delivers_each_row_exactly_once(
-    table: Table, batch_size: int, window_rows: int, cache: bool
+    table: Table, batch_size: int, window_rows: int, cache: Any
 ) -> None:
-    stream = make_stream(table, batch_size=batch_size, window_rows=window_rows, cache=cache)
+    stream = make_stream(
+        table, batch_size=batch_size, window_rows=window_rows, cache=CacheConfig(mode=cache)
+    )
     for epoch in take_epochs(stream, 3):
         delivered = Counter(int(label) for _, labels in epoch for label in labels)
         assert delivered == Counter(range(97))
@@ -80,13 +84,42 @@ def test_each_epoch_delivers_each_row_exactly_once(
             assert unpad(ids) == [table.rows[label] for label in labels]
 
 
-def test_a_resumed_epoch_equals_the_unbroken_one(table: Table) -> None:
-    unbroken = take_epochs(make_stream(table, word_dropout=0.3), 4)
-    resumed = take_epochs(make_stream(table, word_dropout=0.3, start_epoch=2), 2)
-    for expected, found in zip(unbroken[2:], resumed, strict=True):
-        for (ids, labels), (resumed_ids, resumed_labels) in zip(expected, found, strict=True):
-            np.testing.assert_array_equal(ids, resumed_ids)
-            np.testing.assert_array_equal(labels, resumed_labels)
+@pytest.mark.parametrize("start_step", [0, 1, 7, 13])
+def test_a_resumed_epoch_equals_the_unbroken_one(table: Table, start_step: int) -> None:
+    unbroken = make_stream(table, word_dropout=0.3)
+    expected = list(unbroken.dataset.take(4 * unbroken.steps_per_epoch).as_numpy_iterator())
+    expected = expected[2 * unbroken.steps_per_epoch + start_step :]
+    resumed = make_stream(table, word_dropout=0.3, start_epoch=2, start_step=start_step)
+    found = list(resumed.dataset.take(len(expected)).as_numpy_iterator())
+    assert unbroken.is_repeatable
+    for (ids, labels), (resumed_ids, resumed_labels) in zip(expected, found, strict=True):
+        np.testing.assert_array_equal(ids, resumed_ids)
+        np.testing.assert_array_equal(labels, resumed_labels)
+
+
+def test_subword_sampling_varies_the_ids_and_neither_the_text_nor_the_plan(table: Table) -> None:
+    from pipeline.tokenizer import load_processor
+
+    processor = load_processor(table.tokenizer)
+    plain, _ = take_epochs(make_stream(table), 2)
+    changes = {"subword_sampling": 0.3, "max_tokens": 200}
+    first, second = take_epochs(make_stream(table, **changes), 2)
+    # At most as many ids as the plain stream planned with are no longer a bound on the row.
+    assert Counter(int(label) for _, labels in first for label in labels) == Counter(range(97))
+    assert Counter(int(label) for _, labels in second for label in labels) == Counter(range(97))
+    long = make_stream(table, max_tokens=200)
+    for (ids, labels), (whole, whole_labels) in zip(first, take_epochs(long, 1)[0], strict=True):
+        np.testing.assert_array_equal(labels, whole_labels)
+        for sampled, best in zip(unpad(ids), unpad(whole), strict=True):
+            assert processor.decode(sampled) == processor.decode(best)
+            assert len(sampled) >= len(best)
+    sampled_ids = sum(ids.astype(bool).sum() for ids, _ in first)
+    assert sampled_ids > 1.1 * sum(ids.astype(bool).sum() for ids, _ in plain)
+    again = take_epochs(make_stream(table, **changes), 1)[0]
+    assert any(
+        found.shape != ids.shape or (found != ids).any()
+        for (ids, _), (found, _) in zip(first, again, strict=True)
+    )
 
 
 def test_epochs_and_seeds_differ_in_order(table: Table) -> None:
