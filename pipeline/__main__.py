@@ -138,7 +138,8 @@ def train(
     """Prepare the data if need be, train, evaluate, and write build/runs/<run>/.
 
     Killed at any time, the same command goes on behind the last saved step; with --deterministic
-    the weights are those of an unbroken training. A finished run is left alone. TensorBoard: tensorboard --logdir build/runs
+    the weights are those of an unbroken training. A finished run is left alone.
+    TensorBoard: tensorboard --logdir build/runs
 
     Example: python -m pipeline train --units 256 --num-epochs 12
     """
