@@ -20,7 +20,7 @@ from pipeline.cache_folder import CacheMode
 from pipeline.config import ModelConfig, TrainConfig
 from pipeline.data_options import build_root, data_options, prepare_data
 from pipeline.run_folder import Run, RunError, check_run_name, import_tensorflow, read_json
-from pipeline.service_command import data_service_command
+from pipeline.service_command import data_service_command, service_options, take_service
 from pipeline.source import DataError
 
 if TYPE_CHECKING:
@@ -117,6 +117,7 @@ def data(**options: Any) -> None:
     help="XLA. Pays on CPUs with AVX-512 and long trainings; costs seconds a batch shape.",
 )
 @cache_option
+@service_options
 @click.option(
     "--checkpoint-every",
     type=click.FloatRange(min=0),
@@ -148,6 +149,7 @@ def train(
     shape_fields -= {"vocab_size", "num_classes"}
     if name is not None:
         check_run_name(name)
+    service = take_service(options)
     if hp is not None:
         options.update(_read_hyperparameters(hp, known=training_fields | shape_fields))
     training = TrainConfig(**{key: options.pop(key) for key in training_fields})
@@ -168,6 +170,7 @@ def train(
         name=name,
         force=force,
         cache=make_cache_config(cache, prepared, console),
+        service=service,
         save_every_s=checkpoint_every,
         console=console,
     )
@@ -225,6 +228,7 @@ def print_results(run: Run, prepared: PreparedData, console: Console) -> None:
 @click.option("--batch-size", default=_TRAIN.batch_size, show_default=True)
 @click.option("--seed", default=_TRAIN.seed, show_default=True)
 @cache_option
+@service_options
 @click.option("--name", help="Folder under build/tuner/. Default: dataset and a hash of settings.")
 def tune(
     algorithm: str, max_trials: int, cache: CacheMode, name: str | None, **options: Any
@@ -239,6 +243,7 @@ def tune(
     training = TrainConfig(
         **{field: options.pop(field) for field in ("num_epochs", "batch_size", "seed")}
     )
+    service = take_service(options)
     console = Console()
     prepared = prepare_data(options, console)
     import_tensorflow()
@@ -252,6 +257,7 @@ def tune(
         max_trials=max_trials,
         name=name,
         cache=make_cache_config(cache, prepared, console),
+        service=service,
         console=console,
     )
     best = result.trials[0]

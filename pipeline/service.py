@@ -244,9 +244,9 @@ def _watch(workers: list[_Worker], config: ServerConfig, notify: Notify) -> None
             deaths = [*(died for died in deaths if now - died < RESTART_WINDOW_S), now]
             if len(deaths) > MAX_RESTARTS:
                 raise ServiceError(
-                    f"{death}, the {len(deaths)}th death within {RESTART_WINDOW_S:g} s: expected "
-                    "workers that live. Look for a lack of memory, or for a training whose shards "
-                    "a worker cannot read, and start the service anew."
+                    f"{death}: expected workers that live, found {len(deaths)} deaths within "
+                    f"{RESTART_WINDOW_S:g} s. Look for a lack of memory, or for a training whose "
+                    "shards crash the reader, and start the service anew."
                 )
             notify(
                 f"{death}. It is started anew. Passes it worked for have lost rows: their "

@@ -45,8 +45,8 @@ def distribute_blocks(
     """Let the workers of a service make the blocks.
 
     Args:
-        blocks: From `dataset.make_id_blocks`: shard paths are its source, which is what the
-            service splits, and every worker must be able to read them.
+        blocks: Yields tuples whose last part is (b,) labels. Its source is a list of shard paths,
+            which is what the service splits; every worker must be able to read them.
         service: Which service, and how it splits.
         num_rows: N, the rows of one whole pass.
 
@@ -144,7 +144,7 @@ def _read_pass(remote: tf.data.Dataset, service: ServiceConfig, num_rows: int) -
             block = _wait_for_block(blocks, service, patience_s, progress)
             if block is None:
                 break
-            rows += int(block[1].shape[0])
+            rows += int(block[-1].shape[0])
             if rows > num_rows:
                 break
             yield block

@@ -44,18 +44,13 @@ def take_service(options: dict[str, Any]) -> ServiceConfig | None:
     """Remove the options of `service_options` and return what they say.
 
     Raises:
-        ValueError: An option is out of range, or `deterministic` among the others is set.
+        ValueError: An option is out of range.
     """
     address = options.pop("data_service")
     sharding = options.pop("data_service_sharding")
     timeout_s = options.pop("data_service_timeout")
     if address is None:
         return None
-    if options.get("deterministic"):
-        raise ValueError(
-            "--data-service and --deterministic: expected one of them, found both. Workers "
-            "deliver in whatever order they finish. Train without the service."
-        )
     return ServiceConfig(address=address, sharding=sharding, timeout_s=timeout_s)
 
 
