@@ -53,21 +53,21 @@ class _MarkedStream(io.RawIOBase):
         self._inner = inner
         self._decoder = codecs.getincrementaldecoder("utf-8")(errors="gatetable_mark")
         self._pending = b""
+        self._ended = False
         self.has_marks = False
 
     def readable(self) -> bool:
         return True
 
     def readinto(self, buffer: bytearray | memoryview) -> int:  # type: ignore[override]
-        while not self._pending:
-            content = self._inner.read(len(buffer)) or b""
-            text = self._decoder.decode(content, final=not content)
-            self.has_marks = self.has_marks or bool(
-                not text.isascii() and _MARKS.search(text) is not None
-            )
-            self._pending = text.encode()
-            if not content:
-                break
+        # Arrow wants full blocks: a row may not reach over three, however short they are.
+        while len(self._pending) < len(buffer) and not self._ended:
+            content = self._inner.read(len(buffer) - len(self._pending)) or b""
+            self._ended = not content
+            text = self._decoder.decode(content, final=self._ended)
+            if not text.isascii() and _MARKS.search(text):
+                self.has_marks = True
+            self._pending += text.encode()
         given = self._pending[: len(buffer)]
         self._pending = self._pending[len(buffer) :]
         buffer[: len(given)] = given

@@ -122,7 +122,10 @@ def _take_source(
         beaten = [name for name, value in variables.items() if value and not _was_given(name)]
         if beaten:
             names = " and ".join(map(str.upper, beaten))
-            notify(f"Reading {', '.join(map(str, path))}; {names} of the environment not used.")
+            verb = "is" if len(beaten) == 1 else "are"
+            notify(
+                f"Reading {', '.join(map(str, path))}; {names} of the environment {verb} not used."
+            )
         variables.update(dict.fromkeys(beaten))
     return resolve_source(path=path, name=data_name, **variables)
 

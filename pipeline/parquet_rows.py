@@ -99,6 +99,12 @@ def _find_fault(text: str | bytes | None, label: str | bytes | None, max_chars: 
     return "row_too_long" if len(text) + len(label) > max_chars else None
 
 
+def _show(cell: str | bytes | None) -> str:
+    if isinstance(cell, bytes):
+        return cell[:SAMPLE_CHARS].decode(errors="backslashreplace")
+    return (cell or "")[:SAMPLE_CHARS]
+
+
 def _batch(block: Any, layout: TableLayout, first: int, limits: SourceLimits) -> RowBatch:
     batch, rejects = RowBatch(), []
     columns = (_decode(block.column(name)) for name in (layout.text_column, layout.label_column))
@@ -109,11 +115,8 @@ def _batch(block: Any, layout: TableLayout, first: int, limits: SourceLimits) ->
             batch.texts.append(str(text))
             batch.labels.append(str(label))
             continue
-        cells = [
-            cell.decode(errors="backslashreplace") if isinstance(cell, bytes) else str(cell)
-            for cell in (text, label)
-        ]
-        rejects.append(Reject(row=row, reason=fault, sample=" | ".join(cells)[:SAMPLE_CHARS]))
+        sample = " | ".join(map(_show, (text, label)))[:SAMPLE_CHARS]
+        rejects.append(Reject(row=row, reason=fault, sample=sample))
     batch.rejects = rejects
     return batch
 

@@ -26,11 +26,15 @@ def write_shard(path: Path, texts: Sequence[bytes], labels: Sequence[int]) -> No
         labels: N label ids.
     """
     tf = import_tensorflow()
+    # One record for all rows: to build each anew takes twice as long.
+    example = tf.train.Example()
+    text_value = example.features.feature["text"].bytes_list.value
+    label_value = example.features.feature["label"].int64_list.value
+    text_value.append(b"")
+    label_value.append(0)
     with tf.io.TFRecordWriter(str(path)) as writer:
         for text, label in zip(texts, labels, strict=True):
-            example = tf.train.Example()
-            example.features.feature["text"].bytes_list.value.append(text)
-            example.features.feature["label"].int64_list.value.append(label)
+            text_value[0], label_value[0] = text, label
             writer.write(example.SerializeToString(deterministic=True))
 
 

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.config import ModelConfig, PrepareConfig, TrainConfig
+from pipeline.config import FilterConfig, ModelConfig, PrepareConfig, TrainConfig
 
 MODEL: dict[str, Any] = {"vocab_size": 100, "num_classes": 4}
 
@@ -109,3 +109,32 @@ def test_fields_younger_than_the_first_runs_name_a_run_only_where_they_have_an_e
     assert "subword_sampling" not in TrainConfig().key_fields()
     sampled = TrainConfig(subword_sampling=0.1)
     assert sampled.key_fields() == sampled.to_json()
+
+
+def test_settings_of_older_data_folders_are_written_as_they_were() -> None:
+    assert PrepareConfig().to_json() == {
+        "text_column": "title",
+        "label_column": "category",
+        "vocab_size": 15_000,
+        "max_tokens": 256,
+        "shards": 16,
+    }
+    changed = PrepareConfig(delimiter=";", filters=FilterConfig(text_must_match="x"))
+    assert set(changed.to_json()) - set(PrepareConfig().to_json()) == {"delimiter", "filters"}
+
+
+@pytest.mark.parametrize(
+    ("fields", "match"),
+    [
+        ({"format": "xml"}, r"format: expected one of csv, tsv, jsonl, parquet, fasttext, found"),
+        ({"delimiter": ""}, r"delimiter: expected one ASCII character that is no letter.* ''\."),
+        ({"delimiter": '"'}, r"delimiter: expected one ASCII character that is no letter.* '\"'"),
+        ({"label_prefix": "a b"}, r"label_prefix: expected no blanks, found 'a b'\."),
+        ({"label_map": {"a": "b"}}, r"labels: expected pairs of labels, found \{'a': 'b'\}\."),
+        ({"label_map": (("a", "b "),)}, r"labels: expected labels without blanks .* 'b '\."),
+        ({"label_map": (("a", "b"), ("a", "c"))}, r"labels: expected each label once, found one"),
+    ],
+)
+def test_layout_and_label_map_are_checked(fields: dict[str, Any], match: str) -> None:
+    with pytest.raises(ValueError, match=match):
+        PrepareConfig(**fields)

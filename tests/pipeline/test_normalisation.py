@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.normalisation import build_rules, normalise
+from pipeline.normalisation import build_rules, normalise, normalise_all
 
 LETTERS = st.text(
     st.characters(categories=("Ll", "Lu", "Nd"), max_codepoint=0x24F).filter(
@@ -97,3 +97,8 @@ def test_normalising_letters_twice_changes_nothing(text: str) -> None:
 def test_words_normalise_on_their_own(first: str, second: str) -> None:
     both = " ".join(filter(None, (normalise(first), normalise(second))))
     assert normalise(f"{first} {second}") == both
+
+
+@given(texts=st.lists(st.text(), max_size=5))
+def test_many_texts_at_once_have_the_forms_they_have_alone(texts: list[str]) -> None:
+    assert normalise_all(texts) == [normalise(text) for text in texts]

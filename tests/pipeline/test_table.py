@@ -1,119 +1,119 @@
-"""Rows of a CSV, and the rejected ones."""
+"""The format of a file, and several files as one table."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import gzip
+import json
+import zipfile
+from collections.abc import Callable, Iterable
+from pathlib import Path
 
 import pytest
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
 
-from pipeline.source import DataError, SourceConfig
-from pipeline.source_bytes import SourceLimits
-from pipeline.table import Reject, read_rows
+from pipeline.config import TableFormat
+from pipeline.source import DataError, SourceConfig, SourceFiles, resolve_source
+from pipeline.table import Reject, find_format, read_rows
 
-MakeTable = Callable[..., SourceConfig]
-Row = tuple[int, str, str]
+ROWS = [("a cat", "animal"), ("gold", "metal"), ("뉴스", "ko")]
 
 
-def read(source: SourceConfig, **limits: int) -> tuple[list[Row], list[Reject]]:
-    rows: list[Row] = []
-    rejects: list[Reject] = []
-    for batch in read_rows(
-        source, text_column="title", label_column="category", limits=SourceLimits(**limits)
-    ):
-        rows.extend(zip(batch.rows, batch.texts, batch.labels, strict=True))
-        rejects.extend(batch.rejects)
-    return rows, rejects
+def write_csv(delimiter: str) -> bytes:
+    lines = [("title", "category"), *ROWS]
+    return "".join(f"{text}{delimiter}{label}\n" for text, label in lines).encode()
 
 
-def test_rejects_carry_their_row_and_reason(make_table: MakeTable) -> None:
-    source = make_table(
-        b"title,category\na,b\n\nc,d,e\nx\n\xff,1\n2,\xfe\n" + '"뉴\n스",ok\n'.encode()
-    )
-    rows, rejects = read(source)
-    assert rows == [(2, "a", "b"), (7, "뉴\n스", "ok")]
-    assert rejects == [
-        Reject(row=3, reason="wrong_field_count", sample="3 of 2 fields in 1 line(s): c,d,e"),
-        Reject(row=4, reason="wrong_field_count", sample="1 of 2 fields in 1 line(s): x"),
-        Reject(row=5, reason="undecodable_text", sample="\\xff"),
-        Reject(row=6, reason="undecodable_label", sample="\\xfe"),
-    ]
+JSON = "".join(json.dumps({"title": text, "category": label}) + "\n" for text, label in ROWS)
+CONTENTS: dict[str, bytes] = {
+    "csv": write_csv(","),
+    "tsv": write_csv("\t"),
+    "jsonl": JSON.encode(),
+    "txt": "".join(f"__label__{label} {text}\n" for text, label in ROWS).encode(),
+}
 
 
-def test_reject_behind_the_last_row_is_not_lost(make_table: MakeTable) -> None:
-    rows, rejects = read(make_table(b"title,category\na,b\nc,d,e\n"))
-    assert (len(rows), [reject.row for reject in rejects]) == (1, [3])
+def read(source: SourceConfig | SourceFiles, **options: str) -> list[tuple[str, str]]:
+    batches = read_rows(source, text_column="title", label_column="category", **options)  # type: ignore[arg-type]
+    return [pair for batch in batches for pair in zip(batch.texts, batch.labels, strict=True)]
+
+
+@pytest.mark.parametrize("ending", CONTENTS)
+def test_every_format_gives_the_same_rows_plain_packed_and_in_a_zip(
+    tmp_path: Path, ending: str
+) -> None:
+    content = CONTENTS[ending]
+    (tmp_path / f"a.{ending}").write_bytes(content)
+    (tmp_path / f"a.{ending}.gz").write_bytes(gzip.compress(content))
+    with zipfile.ZipFile(tmp_path / "a.zip", "w") as archive:
+        archive.writestr(f"a.{ending.upper()}", content)
+    with zipfile.ZipFile(tmp_path / "b.zip", "w") as archive:
+        archive.writestr(f"a.{ending}.gz", gzip.compress(content))
+    for name in (f"a.{ending}", f"a.{ending}.gz", "a.zip", "b.zip"):
+        assert read(resolve_source(path=tmp_path / name)) == ROWS
 
 
 @pytest.mark.parametrize(
-    "content",
+    ("name", "expected"),
     [
-        b"\xef\xbb\xbftitle,category\r\na,b\r\n",
-        b"\n\ntitle,category\na,b",
-        b'"title","category"\n"a","b"\n',
-        b"other,category,title\n1,b,a\n",
-        b"\xff,category,title\n1,b,a\n",
+        ("a.csv", "csv"),
+        ("a.b.CSV.GZ", "csv"),
+        ("a.tab", "tsv"),
+        ("a.ndjson.gz", "jsonl"),
+        ("a.pq", "parquet"),
+        ("a.txt", "fasttext"),
     ],
 )
-def test_bom_line_ends_quotes_and_further_columns_do_not_matter(
-    make_table: MakeTable, content: bytes
+def test_format_goes_by_the_ending(name: str, expected: TableFormat) -> None:
+    assert find_format(SourceConfig(path=Path(name))) == expected
+    assert find_format(SourceConfig(path=Path("a.zip"), member=f"x/{name}")) == expected
+
+
+@pytest.mark.parametrize("name", ["csv", "table", "a.json", "a.gz"])
+def test_unknown_ending_asks_for_the_format(tmp_path: Path, name: str) -> None:
+    content = CONTENTS["csv"]
+    (tmp_path / name).write_bytes(gzip.compress(content) if name == "a.gz" else content)
+    source = SourceConfig(path=tmp_path / name)
+    with pytest.raises(DataError, match=r"a name that ends in \.csv, .*such as --format csv\."):
+        read(source)
+    assert read(source, format="csv") == ROWS
+
+
+def test_missing_file_of_an_unknown_ending_is_missing_first_of_all(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"found no such file"):
+        read(SourceConfig(path=tmp_path / "none"))
+
+
+def test_delimiter_is_for_tables_of_columns(tmp_path: Path) -> None:
+    (tmp_path / "a.jsonl").write_bytes(CONTENTS["jsonl"])
+    with pytest.raises(DataError, match=r"expected a CSV where --delimiter is given, found jsonl"):
+        read(SourceConfig(path=tmp_path / "a.jsonl"), delimiter=";")
+
+
+@pytest.fixture
+def make_files(tmp_path: Path) -> Callable[[Iterable[str]], SourceFiles]:
+    """Give a function that writes a file of each ending and names them as one table."""
+
+    def make(endings: Iterable[str]) -> SourceFiles:
+        for ending in endings:
+            (tmp_path / f"{ending}.{ending}").write_bytes(CONTENTS[ending])
+        source = resolve_source(path=f"{tmp_path}/*")
+        assert isinstance(source, SourceFiles)
+        return source
+
+    return make
+
+
+def test_files_of_several_formats_are_one_table(
+    make_files: Callable[[Iterable[str]], SourceFiles],
 ) -> None:
-    (row,), rejects = read(make_table(content))
-    assert (row[1:], rejects) == (("a", "b"), [])
+    assert read(make_files(CONTENTS)) == ROWS * 4
 
 
-def test_cells_are_never_read_as_numbers_or_missing_values(make_table: MakeTable) -> None:
-    rows, _ = read(make_table(b"n,title,category\n1,007,NA\nx,null,\n"))
-    assert [row[1:] for row in rows] == [("007", "NA"), ("null", "")]
-
-
-def test_blocks_continue_row_numbers(make_table: MakeTable) -> None:
-    lines = [b"a%d,b" % n if n % 7 else b"c,d,%d" % n for n in range(500)]
-    rows, rejects = read(make_table(b"title,category\n" + b"\n".join(lines)), block_bytes=64)
-    assert [row[0] for row in rows] == [n + 2 for n in range(500) if n % 7]
-    assert [reject.row for reject in rejects] == [n + 2 for n in range(0, 500, 7)]
-
-
-def test_row_longer_than_a_block_is_explained(make_table: MakeTable) -> None:
-    source = make_table(b"title,category\na,b\n" + b"x" * 9000 + b",d\n")
-    with pytest.raises(DataError, match=r"rows of at most 1024 bytes, found a longer one at or"):
-        read(source, block_bytes=1024)
-
-
-@pytest.mark.parametrize(
-    ("header", "match"),
-    [
-        ("a,b", r"expected one column 'title', found none among 'a', 'b'\. Name yours with"),
-        ("title,b", r"expected one column 'category', found none among 'title', 'b'\."),
-        ("title,title,category", r"expected one column 'title', found 2 of that name among"),
-        (
-            "title;category",
-            r"among 'title;category'\. Name what separates the columns: --delimiter ';'\.",
-        ),
-    ],
-)
-def test_wrong_columns_are_named(make_table: MakeTable, header: str, match: str) -> None:
-    with pytest.raises(DataError, match=match):
-        read(make_table(f"{header}\n1,2\n".encode()))
-
-
-def test_runaway_quote_has_its_own_reason(make_table: MakeTable) -> None:
-    _, (reject,) = read(make_table(b'title,category\n"a,b\n' + b"c,d\n" * 30))
-    assert reject.reason == "quote_never_closed"
-    assert reject.sample.startswith("1 of 2 fields in 31 line(s): ")
-
-
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(
-    cells=st.lists(
-        st.tuples(*[st.text(st.characters(exclude_characters='"\r\0', codec="utf-8"))] * 2),
-        min_size=1,
-        max_size=8,
-    )
-)
-def test_quoted_cells_come_back_as_they_are(
-    make_table: MakeTable, cells: list[tuple[str, str]]
+def test_rejects_of_several_files_name_theirs(
+    make_files: Callable[[Iterable[str]], SourceFiles],
 ) -> None:
-    rows, rejects = read(make_table(cells))
-    assert ([row[1:] for row in rows], rejects) == (cells, [])
+    source = make_files(["csv", "jsonl"])
+    with source.files[1].path.open("a") as file:
+        file.write("{\n")
+    batches = read_rows(source, text_column="title", label_column="category")
+    rejects = [reject for batch in batches for reject in batch.rejects]
+    assert rejects == [Reject(row=4, reason="bad_json", sample="{", file="jsonl.jsonl")]

@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sentencepiece import SentencePieceProcessor, sentencepiece_model_pb2
 
+from pipeline import tokenizer
 from pipeline.data_folder import PreparedData
 from pipeline.source import EMBEDDED_DATASET, DataError, SourceConfig
 from pipeline.table import read_rows
@@ -40,6 +41,36 @@ def test_vocabulary_is_lowered_with_a_notice_where_text_cannot_carry_it(tmp_path
 def test_vocabulary_is_exact_where_text_carries_it(tmp_path: Path) -> None:
     texts = [f"word{number} other{number * 7}" for number in range(300)]
     assert train_tokenizer(texts, 100, tmp_path / "m") == 100
+
+
+def test_rarest_words_are_left_out_where_there_are_too_many(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    frequent = [f"{first}{second}" for first in "abcdefgh" for second in "ijklmnop"]
+    rare = [f"{word}zzz" for word in frequent]
+    monkeypatch.setattr(tokenizer, "MAX_WORDS", len(frequent))
+    train_tokenizer([" ".join(frequent)] * 3 + rare, 100, tmp_path / "a")
+    monkeypatch.undo()
+    train_tokenizer([" ".join(frequent)] * 3, 100, tmp_path / "b")
+    assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
+
+
+def test_words_are_forgotten_while_they_are_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tokenizer, "_COUNTED_AT_ONCE", 10)
+    texts = [f"often {number:05}" for number in range(1000)]
+    words = tokenizer._count_words(iter(texts), 30)
+    assert words["often"] == 1000
+    assert len(words) == 30
+
+
+def test_texts_behind_the_bound_are_not_looked_at(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tokenizer, "MAX_COUNTED_TEXTS", 9)
+    train_tokenizer(KOREAN * 2, 60, tmp_path / "a")
+    train_tokenizer(KOREAN, 60, tmp_path / "b")
+    assert len(KOREAN) == 9
+    assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
 
 
 def test_ids_of_padding_and_unknown_are_zero_and_one(tmp_path: Path) -> None:
