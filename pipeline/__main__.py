@@ -63,7 +63,7 @@ _TRAIN = TrainConfig()
 @cli.command()
 @data_options
 def data(**options: Any) -> None:
-    """Clean, split and tokenise a table into build/data/<name>/.
+    """Clean, split and tokenise a table into build/data/<name>/, and describe it in a data card.
 
     Bad rows are counted and sampled into rejects.jsonl, never silently lost. The 8:1:1 split
     hashes the text itself: adding rows moves none, and no text is in two splits. A second call on
@@ -71,13 +71,16 @@ def data(**options: Any) -> None:
 
     Example: python -m pipeline data --source news.csv --label-column section
     """
+    from pipeline.data_card import list_warnings
+
     console = Console()
     prepared = prepare_data(options, console)
     table = Table("split", "rows", title=f"{prepared.name}: {len(prepared.labels)} classes")
     for split in ("train", "validation", "test"):
         table.add_row(split, f"{getattr(prepared, split).count:,}")
     console.print(table)
-    console.print(f"{prepared.folder}", highlight=False, soft_wrap=True)
+    for line in [*list_warnings(prepared.folder), f"{prepared.folder}"]:
+        console.print(line, highlight=False, soft_wrap=True, markup=False)
 
 
 @cli.command()

@@ -23,6 +23,7 @@ from rich.progress import Progress
 
 from pipeline.clean_rows import CleanRows, MergedRows, RowTexts, clean_rows, merge_rows
 from pipeline.config import PrepareConfig
+from pipeline.data_card import summarise_warnings, write_data_card
 from pipeline.data_folder import (
     SPLIT_NAMES,
     PreparedData,
@@ -46,7 +47,12 @@ MAX_CLASSES = 100_000
 _ENCODED_AT_ONCE = 8192
 _LISTED_CLASSES = 20
 
-_STAGES = ("reading and cleaning rows", "training the tokenizer", "writing shards")
+_STAGES = (
+    "reading and cleaning rows",
+    "training the tokenizer",
+    "writing shards",
+    "measuring the data card",
+)
 
 Notify = Callable[[str], None]
 
@@ -284,6 +290,9 @@ def _fill_folder(
         },
     )
 
+    begin(_STAGES[3])
+    write_data_card(folder)
+
 
 def prepare(
     source: Source,
@@ -334,4 +343,5 @@ def prepare(
             _fill_folder(partial, source, config, key, limits or SourceLimits(), begin, notify)
         if progress is not None and task is not None:
             progress.update(task, completed=len(_STAGES))
+        notify(summarise_warnings(folder))
         return read_prepared(folder)
