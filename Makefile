@@ -11,8 +11,8 @@ INSTALLED := $(VENV)/.installed
 KERNEL := $(VENV)/.kernel
 
 .DEFAULT_GOAL := all
-.PHONY: all help install data baseline train tune data-service export verify score compare bench \
-        report readme wheel lint format types test test-fast test-slow pre-pr lock clean-cache clean
+.PHONY: all help install data baseline train tune data-service ablation export verify score compare \
+        bench report readme wheel lint format types test test-fast test-slow pre-pr lock clean-cache clean
 
 all: $(KERNEL)  ## The main job: prepare, train, export, verify, compare (under 15 minutes on 2 cores)
 	$(PY) -m pipeline data
@@ -54,6 +54,9 @@ tune: $(KERNEL)  ## Search hyperparameters with KerasTuner
 
 data-service: $(KERNEL)  ## Run a tf.data service: a dispatcher and workers that read and tokenise
 	$(PY) -m pipeline data-service $(ARGS)
+
+ablation: $(KERNEL)  ## What each step of a tf.data pipeline is worth on your data (ARGS=--quick: 2 minutes)
+	$(PY) -m pipeline ablation $(ARGS)
 
 export: $(KERNEL)  ## Export the newest run: SavedModel, ONNX, lookup tables, proven to agree
 	$(PY) -m export export $(ARGS)

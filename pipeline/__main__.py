@@ -15,6 +15,7 @@ from dotenv import load_dotenv
 from rich.console import Console
 from rich.table import Table
 
+from pipeline.ablation_command import ablation
 from pipeline.cache_command import cache_option, clean_cache, make_cache_config
 from pipeline.cache_folder import CacheMode
 from pipeline.config import ModelConfig, TrainConfig
@@ -53,6 +54,7 @@ def cli() -> None:
     load_dotenv(Path(".env"))
 
 
+cli.add_command(ablation)
 cli.add_command(clean_cache)
 cli.add_command(data_service_command)
 

@@ -27,6 +27,7 @@ CONFINED = {
     },
     "ray": {"export/score_ray.py"},
     "matplotlib": {"pipeline/plots.py"},
+    "psutil": {"pipeline/ablation/worker.py"},
     "sklearn": {"pipeline/baseline.py", "pipeline/label_noise.py"},
 }
 """Third parties that one module each may import."""

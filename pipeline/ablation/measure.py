@@ -1,0 +1,367 @@
+"""Runs the ladder: a fresh child process for every rung on every storage, in interleaved rounds.
+
+A round is every (rung, storage) once, in seeded random order: what slows the machine for a while
+slows neighbours of a random kind, not always the same rung, and ratios are taken within a round.
+The first round also trains some steps in each child; further rounds are begun as long as they
+likely end within the profile's time.
+"""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+import random
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from pipeline.config import ModelConfig, TrainConfig
+from pipeline.data_folder import PreparedData
+from pipeline.run_folder import import_tensorflow
+
+START_TIMEOUT_S = 120.0
+"""A data service starts within 10 s on an idle machine."""
+YARDSTICK = "naive"
+"""The rung that all others are compared with; it is always measured."""
+PRODUCT = "default"
+"""The rung that has to keep the promises, and trains longer."""
+
+
+class AblationError(Exception):
+    """A check failed: a rung did not deliver each row once, or a child could not finish."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Profile:
+    """How thorough an ablation is.
+
+    Attributes:
+        name: What the report calls it.
+        max_rows: Most rows that the rungs on batches read.
+        element_rows: Most rows that the rungs on single rows read, in whole shards.
+        max_rounds: Most rounds.
+        limit_s: No round but the first is begun that would likely end behind it.
+        later_s: Later epochs are repeated for so long.
+        max_later: Most later epochs in one process.
+        warm_steps: Training steps before those that count.
+        steps: Training steps that count.
+        product_steps: The same for the default pipeline, whose promise rests on them.
+        is_training_all: Whether every rung trains, or only the two that a promise is about.
+        timeout_s: A child that takes longer is ended and the ablation fails.
+    """
+
+    name: str
+    max_rows: int
+    element_rows: int
+    max_rounds: int
+    limit_s: float
+    later_s: float
+    max_later: int
+    warm_steps: int
+    steps: int
+    product_steps: int
+    is_training_all: bool
+    timeout_s: float
+
+
+PROFILES = {
+    profile.name: profile
+    for profile in (
+        Profile(
+            name="full",
+            max_rows=100_000,
+            element_rows=24_000,
+            max_rounds=5,
+            limit_s=520.0,
+            later_s=1.0,
+            max_later=5,
+            warm_steps=6,
+            steps=20,
+            product_steps=300,  # more than one window of 256 batches, so a change of windows too
+            is_training_all=True,
+            timeout_s=300.0,
+        ),
+        # Shows that everything works, and rough figures. Too few rows for the promises.
+        Profile(
+            name="quick",
+            max_rows=24_000,
+            element_rows=3_000,
+            max_rounds=2,
+            limit_s=80.0,
+            later_s=0.2,
+            max_later=3,
+            warm_steps=4,
+            steps=10,
+            product_steps=30,
+            is_training_all=False,
+            timeout_s=120.0,
+        ),
+    )
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Task:
+    """One child's job.
+
+    Attributes:
+        round: From 0.
+        rung: Name.
+        storage: `local` or `remote`.
+    """
+
+    round: int
+    rung: str
+    storage: str
+
+
+def make_round(
+    rungs: Sequence[str], storages: Sequence[str], *, number: int, seed: int
+) -> list[Task]:
+    """Return every rung on every storage once, in an order drawn from (seed, number)."""
+    tasks = [
+        Task(round=number, rung=rung, storage=storage) for storage in storages for rung in rungs
+    ]
+    random.Random(f"{seed}/{number}").shuffle(tasks)
+    return tasks
+
+
+def has_time_for_round(*, elapsed_s: float, rounds_s: Sequence[float], limit_s: float) -> bool:
+    """Return whether another round likely ends within the limit; the first always may run."""
+    return not rounds_s or elapsed_s + min(rounds_s) <= limit_s
+
+
+@contextmanager
+def run_service() -> Iterator[str]:
+    """Start a tf.data service of two workers on loopback; give its address.
+
+    Raises:
+        AblationError: It did not start.
+    """
+    port = _find_free_ports(3)
+    process = subprocess.Popen(
+        [sys.executable, "-m", "pipeline", "data-service", "--workers", "2", "--port", str(port)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    assert process.stdout is not None
+    lines = []
+    try:
+        for line in process.stdout:  # ends when the process does
+            lines.append(line.strip())
+            if "All ready" in line:
+                break
+        else:
+            raise AblationError(
+                "data service: expected two ready workers, found that it ended: "
+                f"{' '.join(lines)[-300:]} Leave it out with --rungs, or look at "
+                "`make data-service`."
+            )
+        yield f"grpc://127.0.0.1:{port}"
+    finally:
+        process.send_signal(signal.SIGINT)
+        try:
+            process.wait(30)
+        except subprocess.TimeoutExpired:
+            process.kill()
+        process.stdout.close()
+
+
+def _find_free_ports(count: int) -> int:
+    """Return the first of `count` neighbouring ports that are free now."""
+    while True:
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            first = int(probe.getsockname()[1])
+        try:
+            held = [socket.create_server(("127.0.0.1", first + i)) for i in range(count)]
+        except (OSError, OverflowError):
+            continue
+        for server in held:
+            server.close()
+        return first
+
+
+class Children:
+    """Starts one child process at a time from a server that has TensorFlow imported.
+
+    Forked before TensorFlow has started a thread or a session, a child is as fresh as a new
+    process and has not spent seconds on the import.
+    """
+
+    def __init__(self) -> None:
+        self._context = multiprocessing.get_context("forkserver")
+        self._context.set_forkserver_preload(
+            # The command's own module too, because every child imports its parent's.
+            ["pipeline.ablation.preload", "pipeline.ablation.worker", "pipeline.__main__"]
+        )
+
+    def run(self, job: dict[str, Any]) -> dict[str, Any]:
+        """Run one job to its end.
+
+        Raises:
+            AblationError: A row was not delivered exactly once, the child died or took too long.
+        """
+        from pipeline.ablation.worker import run_job
+
+        receiver, sender = self._context.Pipe(duplex=False)
+        child = self._context.Process(target=run_job, args=(json.dumps(job), sender), daemon=True)
+        child.start()
+        sender.close()
+        what = f"rung {job['rung']} on {job['storage']} storage"
+        try:
+            if not receiver.poll(job["timeout_s"]):
+                raise AblationError(
+                    f"{what}: expected a result within {job['timeout_s']:g} s, found none. The "
+                    "machine may be too busy; leave the rung out with --rungs, or use --quick."
+                )
+            result: dict[str, Any] = json.loads(receiver.recv_bytes())
+        except EOFError as err:
+            child.join()
+            raise AblationError(
+                f"{what}: expected a result, found that the process died with exit code "
+                f"{child.exitcode}. Its output above says why; -9 means that memory ran out."
+            ) from err
+        finally:
+            receiver.close()
+            if child.is_alive():
+                child.join(5)  # it has sent its result and ends by itself, or
+                child.kill()
+            child.join()
+        if "delivery_error" in result:
+            raise AblationError(result["delivery_error"])
+        return result
+
+
+def measure(
+    data: PreparedData,
+    *,
+    rungs: Sequence[str],
+    latencies: dict[str, dict[str, Any] | None],
+    profile: Profile,
+    seed: int,
+    model: ModelConfig,
+    training: TrainConfig,
+    scratch: Path,
+    advance: Callable[[str, int, int], None],
+) -> dict[str, Any]:
+    """Measure the ladder.
+
+    Args:
+        data: Its training split is read.
+        rungs: Names, `naive` among them.
+        latencies: Storage name to fields of its `Latency`, None for the local disk.
+        profile: How thorough.
+        seed: Of the order of the children.
+        model: The model that trains.
+        training: How it trains; its batch size is that of every rung.
+        scratch: An empty folder on the local disk: the sample and all caches.
+        advance: Called before each child with what is done, the number of children done, and the
+            number of children of this round.
+
+    Returns:
+        JSON values: `measurements` (one an ended child, with `round`, `rung`, `storage` and the
+        worker's results), `calibration` (storage to what a read should cost and cost),
+        `sample_rows`, `seconds`.
+
+    Raises:
+        AblationError: See `Children.run` and `run_service`.
+    """
+    started = time.monotonic()
+    import_tensorflow()  # quietly, before the server and this process need it
+    from pipeline.ablation.sample import write_sample
+
+    folder = scratch / "sample"
+    folder.mkdir()
+    advance("numbering rows", 0, 1)
+    sample = write_sample(data, folder, max_rows=profile.max_rows)
+    children = Children()
+    measurements: list[dict[str, Any]] = []
+    rounds_s: list[float] = []
+
+    def run_round(service: str | None) -> None:
+        begun = time.monotonic()
+        tasks = make_round(rungs, list(latencies), number=len(rounds_s), seed=seed)
+        for done, task in enumerate(tasks):
+            advance(f"round {task.round + 1}: {task.rung}, {task.storage}", done, len(tasks))
+            caches = scratch / "caches"
+            caches.mkdir()
+            is_training = task.round == 0 and (
+                profile.is_training_all or task.rung in (YARDSTICK, PRODUCT)
+            )
+            is_product = task.rung == PRODUCT
+            result = children.run(
+                {
+                    **asdict(task),
+                    "latency": latencies[task.storage],
+                    "sample": str(folder),
+                    "scratch": str(caches),
+                    "max_rows": profile.element_rows if _is_per_element(task.rung) else sys.maxsize,
+                    "later_s": profile.later_s,
+                    "max_later": profile.max_later,
+                    "model": model.to_json(),
+                    "training": training.to_json(),
+                    "service": service,
+                    "warm_steps": profile.warm_steps,
+                    "preloaded_steps": profile.steps,
+                    "steps": is_training * (profile.product_steps if is_product else profile.steps),
+                    "timeout_s": profile.timeout_s,
+                }
+            )
+            measurements.append({**asdict(task), **result})
+            shutil.rmtree(caches)
+        rounds_s.append(time.monotonic() - begun)
+
+    def run_rounds(service: str | None) -> None:
+        while len(rounds_s) < profile.max_rounds and has_time_for_round(
+            elapsed_s=time.monotonic() - started, rounds_s=rounds_s, limit_s=profile.limit_s
+        ):
+            run_round(service)
+
+    if "service" in rungs:
+        advance("starting the data service", 0, 1)
+        with run_service() as address:
+            run_rounds(address)
+    else:
+        run_rounds(None)
+    return {
+        "sample_rows": len(sample.classes),
+        "calibration": _calibrate(sample.shards[0], sample.shard_rows[0], latencies),
+        "measurements": measurements,
+        "seconds": time.monotonic() - started,
+    }
+
+
+def _is_per_element(rung: str) -> bool:
+    from pipeline.ablation.rungs import RUNGS
+
+    return RUNGS[rung].per_element
+
+
+def _calibrate(
+    shard: Path, rows: int, latencies: dict[str, dict[str, Any] | None]
+) -> dict[str, Any]:
+    """Read one shard in sequence from each storage: what it asks for, and what it takes."""
+    from pipeline.ablation.storage import Latency, make_opener
+
+    calibration = {}
+    for storage, fields in latencies.items():
+        latency = None if fields is None else Latency(**fields)
+        begun = time.perf_counter()
+        for _ in make_opener(latency)(str(shard)).batch(rows):
+            pass
+        calibration[storage] = {
+            "rows": rows,
+            "delay_s": 0.0 if latency is None else latency.expect_s(rows),
+            "found_s": time.perf_counter() - begun,
+        }
+    return calibration

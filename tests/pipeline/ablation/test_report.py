@@ -1,0 +1,95 @@
+"""One JSON and its views: schema, table, Markdown, and no drift of the committed ones."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+import pytest
+from rich.console import Console
+
+from pipeline.ablation.report import (
+    ReportError,
+    format_markdown,
+    format_promises,
+    list_findings,
+    make_tables,
+    read_report,
+    write_report,
+)
+
+ROOT = Path(__file__).parents[3]
+SCHEMA = ROOT / "pipeline" / "schema" / "ablation.schema.json"
+
+
+def test_the_report_follows_its_schema(report: dict[str, Any]) -> None:
+    schema = json.loads(SCHEMA.read_text(encoding="utf-8"))
+    jsonschema.Draft202012Validator.check_schema(schema)
+    jsonschema.validate(report, schema)
+
+
+def test_what_is_written_is_read_again_and_drawn_the_same(
+    report: dict[str, Any], tmp_path: Path
+) -> None:
+    folders = [tmp_path / "one", tmp_path / "two"]
+    for folder in folders:
+        folder.mkdir()
+    write_report(folders[0], report)
+    again = read_report(folders[0] / "ablation.json")
+    assert again == report
+    write_report(folders[1], again)
+    for name in ("ablation.json", "ablation.md", "ablation.svg"):
+        assert (folders[0] / name).read_bytes() == (folders[1] / name).read_bytes()
+
+
+def test_the_terminal_table_has_a_row_for_each_rung(report: dict[str, Any]) -> None:
+    console = Console(width=200, record=True, quiet=True)
+    for table in make_tables(report):
+        console.print(table)
+    assert [table.row_count for table in make_tables(report)] == [3, 3]
+
+
+def test_a_step_that_does_not_pay_is_said_so_in_words(report: dict[str, Any]) -> None:
+    findings = list_findings(report)
+    assert findings[0] == (
+        "prefetch, local: first epoch 0.80x [0.80, 0.80], slower than naive here; later epochs "
+        "0.90x [0.90, 0.90], slower than naive here"
+    )
+    assert len(findings) == 4  # naive is no finding
+    assert "slower than naive here" in format_markdown(report)
+
+
+def test_promises_are_printed_with_what_was_found(report: dict[str, Any]) -> None:
+    lines = format_promises(report)
+    assert "held: first epoch against naive, local: 6.0x (promised >= 3x)" in lines
+    assert "NOT HELD: later epochs against naive, remote: 30.0x (promised >= 40x)" in lines
+    assert "held: wait for input in a fit, local: 1.00% (promised < 3% of step time)" in lines
+
+
+def test_remote_storage_says_what_it_simulates_and_what_it_cost(report: dict[str, Any]) -> None:
+    assert (
+        "## Simulated remote storage (100 ms an open, 10 ms a read of 256 records; a shard of 500 "
+        "rows asks for 0.13 s of delay, reading it took 0.14 s)"
+    ) in format_markdown(report)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("{", "expected the JSON of an ablation, found .*Make one with `make ablation`."),
+        ("[]", "expected the JSON of an ablation, found "),
+        ('{"schema_version": 9}', "expected schema_version 1, found 9. Measure again with"),
+    ],
+)
+def test_what_is_no_report_is_refused(tmp_path: Path, text: str, message: str) -> None:
+    path = tmp_path / "ablation.json"
+    path.write_text(text, encoding="utf-8")
+    with pytest.raises(ReportError, match=message):
+        read_report(path)
+
+
+def test_a_missing_report_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ReportError, match="expected the JSON of an ablation, found FileNotFound"):
+        read_report(tmp_path / "ablation.json")
