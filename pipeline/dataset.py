@@ -17,7 +17,8 @@
 * **pad** last of all work, when a batch is known: Keras 3 takes no ragged tensor in a GRU, so ids
   leave here as a dense (B, T) matrix filled up with id 0 on the right, which the embedding turns
   into a mask. T is the longest row of *this* batch, and rows of a batch are of like length.
-* **prefetch** last, so that the next batches are made while the model trains.
+* **prefetch** last, so that the next batches are made while the model trains; and once before the
+  window, so that the next window is.
 
 Every random choice but one is drawn statelessly from (seed, epoch, window), so an epoch can be made
 again, alone, from any of its steps on: that is what resuming a killed training relies on. The one
@@ -312,6 +313,7 @@ def make_training_stream(
 
     dataset = (
         windows.repeat()
+        .prefetch(1)  # the next window is read and tokenised while this one is trained on
         .enumerate()
         .flat_map(lambda index, block: cut_window(index, block))
         .skip(start_step)
