@@ -204,7 +204,7 @@ def test_progress_shows_the_stages(
     with Progress(console=console) as progress:
         prepare(make_table(make_rows(100)), CONFIG, tmp_path / "table", progress=progress)
         assert progress.finished
-        assert progress.tasks[0].description == "table: writing shards"
+        assert progress.tasks[0].description == "table: measuring the data card"
 
 
 def test_key_depends_on_name_bytes_and_options(make_rows: MakeRows, make_table: MakeTable) -> None:
