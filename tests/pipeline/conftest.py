@@ -4,7 +4,12 @@ from __future__ import annotations
 
 import json
 import random
-from collections.abc import Callable, Sequence
+import re
+import socket
+import subprocess
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from pathlib import Path
 
 import pytest
@@ -90,3 +95,73 @@ def hostile_strings() -> list[str]:
     """Texts that have broken tokenizers: one JSON string a line, so that any character fits."""
     path = Path(__file__).parent / "hostile_strings.jsonl"
     return [json.loads(line) for line in path.read_text(encoding="ascii").splitlines()]
+
+
+def _find_free_ports(count: int) -> int:
+    while True:
+        with ExitStack() as held:
+            first = held.enter_context(socket.create_server(("127.0.0.1", 0))).getsockname()[1]
+            try:
+                for port in range(first + 1, first + count):
+                    held.enter_context(socket.create_server(("127.0.0.1", port)))
+            except (OSError, OverflowError):
+                continue
+            return int(first)
+
+
+@pytest.fixture(scope="session")
+def free_ports() -> Callable[[int], int]:
+    """Give a function that finds so many free ports in a row and returns the first."""
+    return _find_free_ports
+
+
+class DataService:
+    """A `data-service` command at work."""
+
+    def __init__(self, process: subprocess.Popen[str], address: str) -> None:
+        self.process = process
+        self.address = address
+        self.workers: dict[int, int] = {}
+        """Process ids by worker number, as far as lines were read."""
+
+    def wait_for(self, text: str) -> None:
+        """Read lines until one holds `text`; the suite's timeout ends a wait that is in vain."""
+        assert self.process.stdout
+        lines = []
+        for line in self.process.stdout:
+            lines.append(line)
+            if found := re.match(r"worker (\d+) \(.*, process (\d+)\) is ready", line):
+                self.workers[int(found[1])] = int(found[2])
+            if text in line:
+                return
+        raise AssertionError(f"the service ended without saying {text!r}: {''.join(lines)}")
+
+
+@contextmanager
+def _start_data_service(*options: str, dispatcher: str | None = None) -> Iterator[DataService]:
+    """Start the command; `--port`, where it is given, comes first."""
+    port = options[1] if "--port" in options else str(_find_free_ports(4))
+    command = [sys.executable, "-m", "pipeline", "data-service", "--port", port, *options]
+    if dispatcher:
+        command += ["--dispatcher", dispatcher]
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    ) as process:
+        try:
+            yield DataService(process, dispatcher or f"grpc://127.0.0.1:{port}")
+        finally:
+            process.terminate()
+
+
+@pytest.fixture(scope="session")
+def start_data_service() -> Callable[..., AbstractContextManager[DataService]]:
+    """Give a function that starts the command with options, as a context."""
+    return _start_data_service
+
+
+@pytest.fixture(scope="session")
+def service_of_two() -> Iterator[DataService]:
+    """A service of two workers, ready; tests may kill a worker if they wait for its return."""
+    with _start_data_service("--workers", "2") as service:
+        service.wait_for("All ready")
+        yield service
