@@ -35,9 +35,14 @@ def _show_control(match: re.Match[str]) -> str:
     return chr(0x2400 + code) if code < 0x20 else "\ufffd"
 
 
+def show_controls(text: str) -> str:
+    """Return a text with its control characters made visible; HTML may hold none."""
+    return _CONTROLS.sub(_show_control, text)
+
+
 def show_text(text: str) -> Markup:
     """Return a text of the data as HTML: escaped, isolated, control characters made visible."""
-    return Markup("<bdi>") + escape(_CONTROLS.sub(_show_control, text)) + Markup("</bdi>")
+    return Markup("<bdi>") + escape(show_controls(text)) + Markup("</bdi>")
 
 
 def _format_reason(reason: str) -> str:
@@ -112,6 +117,7 @@ def render_page(card: DataCard) -> str:
     )
     environment.filters |= {
         "shown": show_text,
+        "without_controls": show_controls,
         "share": format_share,
         "number": "{:,}".format,
         "reason": _format_reason,

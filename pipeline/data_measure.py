@@ -213,9 +213,9 @@ class _Cards:
                 SuspectLabel(
                     text=sample.texts[row],
                     given=self._labels[labels[row]],
-                    given_probability=round(float(result.given_probability[index]), 4),
+                    given_probability=round(float(result.given_probability[index]), 6),
                     suspected=self._labels[result.suspected[index]],
-                    suspected_probability=round(float(result.suspected_probability[index]), 4),
+                    suspected_probability=round(float(result.suspected_probability[index]), 6),
                 )
                 for index, row in enumerate(result.suspects[:_SUSPECTS].tolist())
             ],

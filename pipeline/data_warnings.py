@@ -26,13 +26,13 @@ _NAMED = 5
 
 
 def format_share(share: float) -> str:
-    """Return a share in per cent, with as many places as it needs: `0.1 %`, `12 %`, `<0.01 %`."""
+    """Return a share in per cent, to two digits: `0.13 %`, `1.3 %`, `13 %`, `<0.01 %`."""
     percent = 100 * share
     if 0 < percent < 0.01:
         return "<0.01 %"
     if 99.9 < percent < 100:
         return ">99.9 %"
-    places = 0 if percent >= 10 or percent == 0 else 1 if percent >= 1 else 2
+    places = 0 if percent >= 9.95 or percent == 0 else 1 if percent >= 0.995 else 2
     return f"{percent:.{places}f} %"
 
 
@@ -51,11 +51,12 @@ def _warn_rows(card: DataCard) -> Iterator[tuple[str, str]]:
     rejected = sum(reason.rows for reason in rows.rejected)
     if rejected > MAX_REJECT_SHARE * rows.read:
         most = rows.rejected[0]
+        reason = most.reason.replace("_", " ")
         yield (
             "rejects",
             f"{rejected:,} of {_count(rows.read, 'row')} ({format_share(rejected / rows.read)}) "
-            f"could not be used, {most.rows:,} of them for {most.reason}: look at their samples "
-            "in rejects.jsonl and mend the source.",
+            f"could not be used, {most.rows:,} of them for {reason}: look at "
+            "their samples in rejects.jsonl and mend the source.",
         )
     if rows.duplicates_merged > MAX_DUPLICATE_SHARE * rows.read:
         yield (
