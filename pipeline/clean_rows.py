@@ -209,16 +209,17 @@ def merge_rows(rows: CleanRows) -> MergedRows:
     Where its rows disagree on the label, the most frequent one wins, and the first seen of equally
     frequent ones.
     """
-    halves = np.frombuffer(bytes(rows.hashes), dtype=">u8")
-    rows.hashes.clear()  # tens of megabytes that nobody needs behind this
+    halves = np.frombuffer(rows.hashes, dtype=">u8")
     high, low = (halves[half::2].astype(np.uint64) for half in (0, 1))  # (N,) each
+    del halves
+    rows.hashes = bytearray()  # 16 bytes a row that nobody needs behind this
     labels = np.frombuffer(rows.label_ids, dtype=np.int32)
     # The sort is stable: rows of one text and label stay in the order of the file.
     order = np.lexsort((labels, low, high))
     high, low, labels = high[order], low[order], labels[order]
     new_text = np.ones(len(order), dtype=bool)
     new_text[1:] = (high[1:] != high[:-1]) | (low[1:] != low[:-1])
-    del halves, low
+    del low
     new_vote = new_text.copy()
     new_vote[1:] |= labels[1:] != labels[:-1]
     # A vote is a run of rows with one text and one label; its first row came first in the file.

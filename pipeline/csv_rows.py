@@ -24,6 +24,7 @@ from pipeline.source_bytes import SourceLimits, open_source
 _RUNAWAY_LINES = 20
 """A row of more lines and the wrong field count is a quote that swallowed the rows behind it."""
 _HEADER_BYTES = 2**20
+_BATCH_ROWS = 8192
 
 _FIRST_MARK = 0x10FE00
 """The undecodable byte b becomes this code point + b, of the last private plane: none has a
@@ -159,8 +160,11 @@ def read_csv_rows(
         marked = _MarkedStream(stream)
         try:
             for block in _open_table(marked, layout, invalid, limits):
-                batch, row = _batch(block, row, invalid, has_marks=marked.has_marks)
-                yield batch
+                # Slices: a whole block as Python strings takes ten times its own memory.
+                for start in range(0, block.num_rows, _BATCH_ROWS):
+                    part = block.slice(start, _BATCH_ROWS)
+                    batch, row = _batch(part, row, invalid, has_marks=marked.has_marks)
+                    yield batch
         except pyarrow.ArrowInvalid as err:
             if "Empty CSV" in str(err):
                 raise DataError(f"{source}: expected rows below the header, found none.") from err

@@ -11,8 +11,7 @@ import dataclasses
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +20,7 @@ import numpy.typing as npt
 import sentencepiece
 from rich.progress import Progress
 
-from pipeline.clean_rows import CleanRows, MergedRows, RowTexts, clean_rows, merge_rows
+from pipeline.clean_rows import RowTexts, clean_rows, merge_rows
 from pipeline.config import PrepareConfig
 from pipeline.data_card import summarise_warnings, write_data_card
 from pipeline.data_folder import (
@@ -37,13 +36,11 @@ from pipeline.normalisation import UNICODE_VERSION
 from pipeline.row_batch import Reject
 from pipeline.source import DataError, Source, SourceFiles
 from pipeline.source_bytes import SourceLimits, hash_source
+from pipeline.splits import check_splits, format_rejects, notify_absent, split_rows
 from pipeline.tokenizer import encode_texts, load_processor, train_tokenizer
 
 PREPARE_VERSION = 2
 """Part of the key: raise it when the same source would give other bytes."""
-MIN_ROWS = 50
-"""Fewer usable rows leave a tenth with so few that its accuracy says nothing."""
-MAX_CLASSES = 100_000
 _ENCODED_AT_ONCE = 8192
 _LISTED_CLASSES = 20
 
@@ -59,14 +56,6 @@ Notify = Callable[[str], None]
 
 def _silent(_: str) -> None:
     return None
-
-
-@dataclass(frozen=True, kw_only=True)
-class _SplitRows:
-    """One split in its final order: `rows` index into `CleanRows`, `labels` are final ids."""
-
-    rows: npt.NDArray[np.int64]
-    labels: npt.NDArray[np.int64]
 
 
 def compute_key(source: Source, config: PrepareConfig) -> str:
@@ -86,82 +75,6 @@ def compute_key(source: Source, config: PrepareConfig) -> str:
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
 
-def _split_rows(rows: CleanRows, merged: MergedRows) -> tuple[dict[str, _SplitRows], list[str]]:
-    """Deal the kept rows into splits; return them with the label names in id order."""
-    used = np.unique(merged.labels)
-    names = sorted(rows.label_names[index] for index in used)
-    final = {name: index for index, name in enumerate(names)}
-    to_final = np.full(len(rows.label_names), -1, dtype=np.int64)
-    for index in used:
-        to_final[index] = final[rows.label_names[index]]
-    tenth = merged.hashes % np.uint64(10)
-    masks = {"train": tenth < 8, "validation": tenth == 8, "test": tenth == 9}
-    splits = {
-        split: _SplitRows(rows=merged.rows[mask], labels=to_final[merged.labels[mask]])
-        for split, mask in masks.items()
-    }
-    return splits, names
-
-
-def _format_rejects(counts: Mapping[str, int]) -> str:
-    return ", ".join(
-        f"{name.removeprefix('rejected_')} {count}"
-        for name, count in counts.items()
-        if name.startswith("rejected_")
-    )
-
-
-def _check_splits(
-    source: Source,
-    splits: Mapping[str, _SplitRows],
-    labels: Sequence[str],
-    counts: Mapping[str, int],
-) -> None:
-    if not counts["rows_read"]:
-        raise DataError(f"{source}: expected rows below the header, found none.")
-    rejects = _format_rejects(counts) or "none"
-    place = f"{source} ({counts['rows_read']} rows read; rejected: {rejects})"
-    if counts["rows_kept"] < MIN_ROWS:
-        raise DataError(
-            f"{place}: expected at least {MIN_ROWS} different usable texts, found "
-            f"{counts['rows_kept']}. Bring more rows."
-        )
-    if len(labels) < 2:
-        raise DataError(
-            f"{place}: expected at least 2 labels, found only {labels[0]!r}. Check "
-            "--label-column, or bring rows of another class."
-        )
-    if len(labels) > MAX_CLASSES:
-        raise DataError(
-            f"{place}: expected at most {MAX_CLASSES} labels, found {len(labels)}. Check that "
-            "--label-column names the classes."
-        )
-    learnable = len(np.unique(splits["train"].labels))
-    if learnable < 2:
-        raise DataError(
-            f"{place}: expected at least 2 labels in the training split, found {learnable}. Bring "
-            "more rows of the smaller classes."
-        )
-    empty = [split for split in SPLIT_NAMES if not len(splits[split].rows)]
-    if empty:
-        raise DataError(
-            f"{place}: expected rows in every split, found none in {', '.join(empty)}. Bring more "
-            "rows."
-        )
-
-
-def _notify_absent(
-    splits: Mapping[str, _SplitRows], labels: Sequence[str], notify: Notify
-) -> list[str]:
-    present = set(np.unique(splits["train"].labels).tolist())
-    absent = [label for index, label in enumerate(labels) if index not in present]
-    if absent:
-        shown = ", ".join(map(repr, absent[:_LISTED_CLASSES]))
-        more = f" and {len(absent) - _LISTED_CLASSES} more" if len(absent) > _LISTED_CLASSES else ""
-        notify(f"No training row has the label {shown}{more}: it cannot be learned.")
-    return absent
-
-
 def _summarise_lengths(lengths: npt.NDArray[np.int64]) -> dict[str, float]:
     quantiles = {
         f"p{percent}": int(np.percentile(lengths, percent, method="inverted_cdf"))
@@ -171,7 +84,7 @@ def _summarise_lengths(lengths: npt.NDArray[np.int64]) -> dict[str, float]:
 
 
 def _measure_lengths(
-    tokenizer: Path, texts: Sequence[bytes], max_tokens: int
+    tokenizer: Path, texts: Sequence[bytes], max_tokens: int, report: Callable[[int], None]
 ) -> npt.NDArray[np.int64]:
     processor = load_processor(tokenizer)
     lengths = np.empty(len(texts), dtype=np.int64)
@@ -179,6 +92,7 @@ def _measure_lengths(
         chunk = [text.decode() for text in texts[start : start + _ENCODED_AT_ONCE]]
         ids = encode_texts(processor, chunk, max_tokens)
         lengths[start : start + len(ids)] = [len(row) for row in ids]
+        report(start + len(ids))
     return lengths
 
 
@@ -212,7 +126,7 @@ def _fill_folder(
         report=lambda rows_read: begin(_STAGES[0], rows_read),
     )
     merged = merge_rows(rows)
-    splits, labels = _split_rows(rows, merged)
+    splits, labels = split_rows(rows, merged)
     counts = {
         "rows_read": rows.rows_read,
         "rows_kept": len(merged.rows),
@@ -221,15 +135,17 @@ def _fill_folder(
         "conflicting_rows_dropped": merged.conflicting_rows_dropped,
         **{f"rejected_{reason}": count for reason, count in sorted(rows.rejected.items())},
     }
-    _check_splits(source, splits, labels, counts)
-    absent = _notify_absent(splits, labels, notify)
+    conflicts = merged.conflicts
+    del merged  # 24 bytes a row that nobody needs behind this
+    check_splits(source, splits, labels, counts)
+    absent = notify_absent(splits, labels, notify)
     if rows.unmet_labels:
         shown = ", ".join(map(repr, rows.unmet_labels[:_LISTED_CLASSES]))
         notify(f"No row has these labels of the label map: {shown}.")
     if rows.rejected:
         notify(
             f"{rows.rejected.total()} of {rows.rows_read} rows were not used "
-            f"({_format_rejects(counts)}); samples are in rejects.jsonl."
+            f"({format_rejects(counts)}); samples are in rejects.jsonl."
         )
 
     begin(_STAGES[1])
@@ -260,7 +176,9 @@ def _fill_folder(
             "shard_bytes": shard_bytes,
             "class_counts": [class_counts[index] for index in range(len(labels))],
             "token_lengths": _summarise_lengths(
-                _measure_lengths(tokenizer, texts, config.max_tokens)
+                _measure_lengths(
+                    tokenizer, texts, config.max_tokens, lambda count: begin(_STAGES[2], count)
+                )
             ),
         }
     write_prepared(
@@ -285,13 +203,10 @@ def _fill_folder(
                     "labels": {rows.label_names[label]: n for label, n in conflict.votes},
                     "kept": rows.label_names[conflict.kept],
                 }
-                for conflict in merged.conflicts
+                for conflict in conflicts
             ],
         },
     )
-
-    begin(_STAGES[3])
-    write_data_card(folder)
 
 
 def prepare(
@@ -323,10 +238,10 @@ def prepare(
     """
     task = progress.add_task(source.name, total=len(_STAGES)) if progress else None
 
-    def begin(stage: str, rows_read: int = 0) -> None:
+    def begin(stage: str, rows: int = 0) -> None:
         if progress is not None and task is not None:
             done = _STAGES.index(stage)
-            so_far = f" ({rows_read:,} rows)" if rows_read else ""
+            so_far = f" ({rows:,} rows)" if rows else ""
             progress.update(task, description=f"{source.name}: {stage}{so_far}", completed=done)
 
     key = compute_key(source, config)
@@ -341,6 +256,9 @@ def prepare(
                 return data
         with publish_folder(folder) as partial:
             _fill_folder(partial, source, config, key, limits or SourceLimits(), begin, notify)
+            # Here, because all rows of the source have left the memory by now.
+            begin(_STAGES[3])
+            write_data_card(partial)
         if progress is not None and task is not None:
             progress.update(task, completed=len(_STAGES))
         notify(summarise_warnings(folder))

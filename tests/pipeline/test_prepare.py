@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import io
 import json
 import unicodedata
@@ -13,7 +14,7 @@ import pytest
 from rich.console import Console
 from rich.progress import Progress
 
-from pipeline.config import PrepareConfig
+from pipeline.config import FilterConfig, PrepareConfig
 from pipeline.data_folder import PreparedData
 from pipeline.normalisation import normalise
 from pipeline.prepare import compute_key, prepare
@@ -142,6 +143,54 @@ def test_many_rejects_of_one_reason_hide_no_other(
     reasons = (data.folder / "rejects.jsonl").read_text(encoding="utf-8")
     assert reasons.count("empty_text") == 200
     assert reasons.count("empty_label") == 1
+
+
+def test_filters_and_label_map_are_counted_and_part_of_the_key(
+    tmp_path: Path, make_rows: MakeRows, make_table: MakeTable
+) -> None:
+    rows = [*make_rows(200), *[(f"junk {number}", "junk") for number in range(5)]]
+    source = make_table(rows)
+    plain = prepare(source, CONFIG, tmp_path / "table")
+    config = dataclasses.replace(
+        CONFIG,
+        filters=FilterConfig(text_must_not_match="^(cat|gold) "),
+        label_map=(("junk", ""), ("metal", "thing"), ("medal", "thing")),
+    )
+    notices: list[str] = []
+    data = prepare(source, config, plain.folder, notify=notices.append)
+    filtered = sum(text.startswith(("cat ", "gold ")) for text, _ in rows)
+    assert data.labels == ("animal", "thing")
+    assert data.counts["rejected_label_dropped"] == 5
+    assert data.counts["rejected_text_must_not_match"] == filtered > 0
+    assert data.counts["rows_kept"] == 200 - filtered
+    assert "No row has these labels of the label map: 'medal'." in notices
+    assert data.fingerprint != plain.fingerprint
+    written = json.loads((data.folder / "data.json").read_text("utf-8"))["details"]["config"]
+    assert written["label_map"] == [["junk", ""], ["metal", "thing"], ["medal", "thing"]]
+
+
+def test_several_files_give_the_rows_of_one(tmp_path: Path, make_rows: MakeRows) -> None:
+    rows = make_rows(200)
+    for part in range(4):
+        lines = [
+            json.dumps({"title": text, "category": label})
+            for text, label in [*rows[part::4], ("", "x")]
+        ]
+        (tmp_path / f"part-{part}.jsonl").write_text("\n".join(lines), encoding="utf-8")
+    source = resolve_source(path=f"{tmp_path}/part-*.jsonl")
+    many = prepare(source, CONFIG, tmp_path / "data" / source.name)
+    lines = ["title,category", *(f"{text},{label}" for text, label in rows)]
+    (tmp_path / "one.csv").write_text("\n".join(lines), encoding="utf-8")
+    one = prepare(SourceConfig(path=tmp_path / "one.csv"), CONFIG, tmp_path / "data" / "one")
+    assert many.fingerprint == one.fingerprint
+    assert many.name == "part"
+    rejects = (many.folder / "rejects.jsonl").read_text(encoding="utf-8").splitlines()
+    assert [(json.loads(line)["file"], json.loads(line)["row"]) for line in rejects] == [
+        (f"part-{part}.jsonl", 51) for part in range(4)
+    ]
+    before = compute_key(source, CONFIG)
+    (tmp_path / "part-9.jsonl").write_text('{"title": "more", "category": "animal"}')
+    assert compute_key(resolve_source(path=f"{tmp_path}/part-*.jsonl"), CONFIG) != before
 
 
 def test_class_absent_from_training_is_noticed(
