@@ -1,7 +1,7 @@
 """The data card as one HTML page: no script, no request, readable in the dark and on a phone.
 
 Texts and labels of the data are hostile until proven otherwise: jinja2 escapes all of them, and
-each is isolated, so that a right-to-left override in one row turns nothing else around.
+each is isolated, so that a text of the other direction turns nothing else around.
 """
 
 from __future__ import annotations
@@ -22,7 +22,8 @@ from pipeline.plots import COLOURS, figure_to_svg, make_figure, plot_style
 from pipeline.text_statistics import Histogram
 
 _TEMPLATE = "data_card.html.jinja"
-_CONTROLS = re.compile(r"[\x00-\x1f\x7f-\x9f\ufdd0-\ufdef\ufffe\uffff]")
+_INVISIBLE = re.compile(r"[\x00-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ufdd0-\ufdef\ufffe\uffff]")
+"""Control characters, which HTML may not hold, and those that turn the direction of reading."""
 _KINDS = {
     "word_order": "Word order",
     "numbers": "Numbers",
@@ -30,18 +31,13 @@ _KINDS = {
 }
 
 
-def _show_control(match: re.Match[str]) -> str:
-    code = ord(match[0])
-    return chr(0x2400 + code) if code < 0x20 else "\ufffd"
-
-
 def show_controls(text: str) -> str:
-    """Return a text with its control characters made visible; HTML may hold none."""
-    return _CONTROLS.sub(_show_control, text)
+    """Return a text with its invisible characters named: `gnp.exe` behind `[U+202E]`."""
+    return _INVISIBLE.sub(lambda match: f"[U+{ord(match[0]):04X}]", text)
 
 
 def show_text(text: str) -> Markup:
-    """Return a text of the data as HTML: escaped, isolated, control characters made visible."""
+    """Return a text of the data as HTML: escaped, isolated, invisible characters named."""
     return Markup("<bdi>") + escape(show_controls(text)) + Markup("</bdi>")
 
 

@@ -152,14 +152,16 @@ def test_data_never_becomes_markup() -> None:
 
 
 def test_every_text_of_the_data_is_isolated_from_the_direction_around_it() -> None:
-    html = render_page(fill("\u202eMARK"))
+    html = render_page(fill("\u05d0MARK"))
     assert html.count("MARK") > 20
     outside = re.sub(r"<bdi>[^<]*</bdi>", "", html)
-    assert re.findall(r".*MARK.*", outside) == ["<title>Data card: \u202eMARK</title>"]
+    assert re.findall(r".*MARK.*", outside) == ["<title>Data card: \u05d0MARK</title>"]
 
 
-def test_control_characters_are_shown() -> None:
-    assert show_text("a\0b\x85") == "<bdi>a\u2400b\ufffd</bdi>"
+def test_characters_that_cannot_be_seen_are_named() -> None:
+    assert show_text("a\0b\x85") == "<bdi>a[U+0000]b[U+0085]</bdi>"
+    assert show_text("\u202egnp.exe") == "<bdi>[U+202E]gnp.exe</bdi>"
+    assert show_text("👩\u200d🚀 é") == "<bdi>👩\u200d🚀 é</bdi>"
 
 
 def test_page_needs_nothing_from_elsewhere() -> None:
