@@ -161,7 +161,7 @@ def _warn_repeats(card: DataCard) -> Iterator[tuple[str, str]]:
             f"{noise.clear_suspects:,} of {_count(noise.rows, 'training row')} "
             f"({format_share(noise.clear_suspects / noise.rows)}) look mislabelled to a linear "
             f"model that has not seen them (probabilities {CLEAR_MARGIN} apart): read the "
-            "clearest below before blaming the classifier.",
+            "clearest in the data card before blaming the classifier.",
         )
 
 

@@ -193,8 +193,8 @@ def test_suspect_labels() -> None:
         (
             "label_noise",
             "100 of 8,000 training rows (1.2 %) look mislabelled to a linear model that has not "
-            "seen them (probabilities 0.7 apart): read the clearest below before blaming the "
-            "classifier.",
+            "seen them (probabilities 0.7 apart): read the clearest in the data card before "
+            "blaming the classifier.",
         )
     ]
 
