@@ -10,7 +10,9 @@ from typing import Any
 
 import jsonschema
 import pytest
+from click.testing import CliRunner
 
+from pipeline.__main__ import cli
 from pipeline.config import PrepareConfig
 from pipeline.data_card import (
     CARD_JSON,
@@ -194,3 +196,23 @@ def test_classes_absent_from_a_split_and_too_few_to_judge_are_named(
     texts = [one["text"] for one in card["warnings"] if one["kind"] == "absent_class"]
     assert len(texts) >= 2
     assert card["balance"]["under_50_rows"] == 40
+
+
+@pytest.mark.slow
+def test_data_prints_its_warnings_and_train_would_say_how_many(
+    tmp_path: Path, make_rows: MakeRows, make_table: MakeTable, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("GATETABLE_BUILD", str(tmp_path / "build"))
+    source = make_table(make_rows(200))
+    arguments = ["data", "--source", str(source.path), "--vocab-size", "150"]
+    page = tmp_path / "build" / "data" / "table" / CARD_PAGE
+    first, second = (
+        CliRunner().invoke(cli, arguments, catch_exceptions=False).output.splitlines()
+        for _ in range(2)
+    )
+    warnings = [line for line in first if line.startswith("warning: ")]
+    assert f"The data card has {len(warnings)} warnings: {page}" in first
+    assert first[-2:] == [str(page), str(page.parent)]
+    assert [line for line in second if line.startswith("warning: ")] == warnings
+    assert not any(line.startswith("The data card has") for line in second)
