@@ -64,7 +64,7 @@ def _choose_classes(rows: npt.NDArray[np.int64]) -> list[int]:
 
 
 class _Cards:
-    """Builds the parts of a card; label ids become names here."""
+    """Builds the parts of a card, each once; label ids become names here."""
 
     def __init__(self, data: PreparedData, class_rows: Mapping[str, npt.NDArray[np.int64]]) -> None:
         self._data = data
@@ -126,11 +126,10 @@ class _Cards:
         ]
 
     def patterns(self) -> PatternsCard:
-        found = find_patterns(
-            np.concatenate(self._done.patterns),
-            np.concatenate(self._done.labels),
-            limit=_LARGEST_PATTERNS,
-        )
+        signatures, labels = np.concatenate(self._done.patterns), np.concatenate(self._done.labels)
+        self._done.patterns.clear()
+        self._done.labels.clear()
+        found = find_patterns(signatures, labels, limit=_LARGEST_PATTERNS)
         sample = self._done.sample
         examples: dict[int, list[LabelledText]] = {p.signature: [] for p in found.largest}
         for row, pattern in enumerate(sample.patterns):
@@ -147,7 +146,7 @@ class _Cards:
         )
 
     def leak(self, name: str, split: Split) -> LeakCard:
-        leak = self._done.held_out[name].find_leak()
+        leak = self._done.held_out.pop(name).find_leak()  # the largest arrays go first
         chosen = [
             (kind, row, training)
             for kind in KINDS
@@ -285,6 +284,7 @@ def measure_data(folder: Path) -> DataCard:
         for split in SPLIT_NAMES
     }
     cards = _Cards(data, class_rows)
+    leaks = {name: cards.leak(name, split) for name, split in data.splits() if name != "train"}
     return DataCard(
         name=data.name,
         fingerprint=data.fingerprint,
@@ -305,7 +305,7 @@ def measure_data(folder: Path) -> DataCard:
         classes=cards.classes(),
         conflicts=_list_conflicts(fields["details"]["conflicts"]),
         patterns=cards.patterns(),
-        leaks={name: cards.leak(name, split) for name, split in data.splits() if name != "train"},
+        leaks=leaks,
         vocabulary=cards.vocabulary(fields["details"]["config"]["vocab_size"]),
         label_noise=cards.label_noise(),
         warnings=[],

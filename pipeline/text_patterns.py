@@ -52,7 +52,8 @@ def find_patterns(
     new_label[1:] |= labels[1:] != labels[:-1]
     starts = np.flatnonzero(new)
     rows = np.diff(np.append(starts, len(order)))
-    classes = np.bincount(np.cumsum(new)[new_label] - 1, minlength=len(starts))
+    # Each label of a pattern begins once in it.
+    classes = np.add.reduceat(new_label, starts, dtype=np.int64) if len(starts) else rows
     shared = rows > 1
     ranked = np.lexsort((signatures[starts], -rows))[:limit]
     return PatternResult(
