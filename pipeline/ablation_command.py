@@ -42,7 +42,10 @@ EXIT_CHECK_FAILED = 1
 @click.option("--seed", default=TrainConfig.seed, show_default=True)
 @click.option("--quick", is_flag=True, help="Under 2 minutes, rough, too small for the promises.")
 @click.option(
-    "--docs", "docs_folder", type=click.Path(path_type=Path), help="Also copy the report there."
+    "--docs",
+    "docs_folder",
+    type=click.Path(path_type=Path),
+    help="Make it the reference of the documentation in this folder.",
 )
 def ablation(
     rungs: str | None,
@@ -75,11 +78,20 @@ def ablation(
 
     import_tensorflow()
     from pipeline.ablation.measure import PROFILES, AblationError, measure
-    from pipeline.ablation.report import SCHEMA_VERSION, format_promises, make_tables, write_report
+    from pipeline.ablation.report import (
+        SCHEMA_VERSION,
+        check_docs,
+        format_promises,
+        make_tables,
+        write_docs,
+        write_report,
+    )
     from pipeline.ablation.rungs import RUNGS
     from pipeline.ablation.storage import Latency
     from pipeline.ablation.summary import check_promises, summarise
 
+    if docs_folder is not None:
+        check_docs(docs_folder)  # now, not behind ten minutes of work
     chosen = _choose_rungs(rungs, list(RUNGS))
     latency = Latency(open_ms=open_ms, read_ms=read_ms, records_per_read=records_per_read)
     latencies = {
@@ -152,8 +164,7 @@ def ablation(
     for line in format_promises(report):
         console.print(line, highlight=False, soft_wrap=True)
     if docs_folder is not None:
-        docs_folder.mkdir(parents=True, exist_ok=True)
-        write_report(docs_folder, report)
+        write_docs(docs_folder, report)
     console.print(f"{target}", highlight=False, soft_wrap=True)
 
 

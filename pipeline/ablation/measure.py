@@ -102,7 +102,7 @@ PROFILES = {
             steps=10,
             product_steps=30,
             is_training_all=False,
-            timeout_s=120.0,
+            timeout_s=300.0,
         ),
     )
 }

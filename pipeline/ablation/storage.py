@@ -51,29 +51,31 @@ class Latency:
         return asdict(self)
 
     def expect_s(self, records: int) -> float:
-        """Return the delay of reading one shard of `records` in sequence, in seconds.
-
-        The read that finds the end of the shard costs as much as any other.
-        """
-        reads = -(-records // self.records_per_read) + 1
+        """Return the delay of reading one shard of `records` in sequence, in seconds."""
+        reads = -(-records // self.records_per_read)
         return (self.open_ms + reads * self.read_ms) / 1000
 
 
-def delay_elements(dataset: tf.data.Dataset, delay_ms: float) -> tf.data.Dataset:
-    """Return `dataset` with a delay before each of its elements, and before its end.
+def delay_element(element: tf.Tensor, delay_ms: float) -> tf.data.Dataset:
+    """Return a dataset of `element` alone, which takes `delay_ms` to appear.
 
     TensorFlow's own `SleepDataset` waits in C++ without holding Python's lock or a thread of the
     op pool. A `tf.py_function` that sleeps holds both: with 2 cores two sleepers would stop
     everything else, and "parallel" reads would overlap at most twice.
+
+    It must only ever stand on a plain tensor. While it waits for its input it holds a lock that
+    its cancellation wants as well; with a `flat_map` underneath, an iterator that was dropped in
+    the middle of an epoch hung for ever.
     """
-    spec = dataset.element_spec
     variant = tf.raw_ops.SleepDataset(
-        input_dataset=tf.data.experimental.to_variant(dataset),
+        input_dataset=tf.data.experimental.to_variant(tf.data.Dataset.from_tensors(element)),
         sleep_microseconds=tf.constant(round(delay_ms * 1000), tf.int64),
-        output_types=[spec.dtype],
-        output_shapes=[spec.shape],
+        output_types=[element.dtype],
+        output_shapes=[element.shape],
     )
-    return tf.data.experimental.from_variant(variant, spec)
+    spec = tf.TensorSpec(element.shape, element.dtype)
+    # take(1): it sleeps before every answer, and "there is no more" is one.
+    return tf.data.experimental.from_variant(variant, spec).take(1)
 
 
 def make_opener(latency: Latency | None) -> OpenShard:
@@ -85,10 +87,12 @@ def make_opener(latency: Latency | None) -> OpenShard:
     if latency is None:
         return tf.data.TFRecordDataset
 
+    def read_block(records: tf.Tensor) -> tf.data.Dataset:
+        return delay_element(records, latency.read_ms).flat_map(tf.data.Dataset.from_tensor_slices)
+
     def open_remote(path: tf.Tensor) -> tf.data.Dataset:
-        # take(1): without it the end of the one-element dataset would be waited for as well.
-        opened = delay_elements(tf.data.Dataset.from_tensors(path), latency.open_ms).take(1)
-        blocks = opened.flat_map(tf.data.TFRecordDataset).batch(latency.records_per_read)
-        return delay_elements(blocks, latency.read_ms).flat_map(tf.data.Dataset.from_tensor_slices)
+        opened = delay_element(tf.convert_to_tensor(path), latency.open_ms)
+        records = opened.flat_map(tf.data.TFRecordDataset)
+        return records.batch(latency.records_per_read).flat_map(read_block)
 
     return open_remote

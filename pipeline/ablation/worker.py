@@ -134,6 +134,7 @@ def measure_rung(job: dict[str, Any]) -> dict[str, Any]:
     training = TrainConfig(**job["training"])
     share_threads(model_config.directions)
     keras.utils.set_random_seed(training.seed)
+    tf.get_logger().setLevel("ERROR")  # the snapshot op's notes on names of nodes, nine a rung
     latency = Latency(**job["latency"]) if job["latency"] else None
     rung = RUNGS[job["rung"]]
     chosen = sample.choose_shards(job["max_rows"])
