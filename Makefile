@@ -40,7 +40,7 @@ $(KERNEL): $(INSTALLED) $(wildcard export/lookup/kernel/*.[ch])
 	$(PY) -m export.lookup build --optional
 	@touch $@
 
-data: $(KERNEL)  ## Clean, split and tokenise a table of text
+data: $(KERNEL)  ## Clean, split, tokenise a table of text, and describe it in a data card
 	$(PY) -m pipeline data $(ARGS)
 
 baseline: $(KERNEL)  ## TF-IDF + linear SVM on the same split: the figure to beat

@@ -188,8 +188,8 @@ class _Cards:
         if len(labels) < MIN_ROWS_A_CLASS * present:
             return NoiseCard(
                 rows=len(labels),
-                skipped=f"{len(labels):,} rows of {present:,} classes are too few to predict "
-                "one half of them from the other.",
+                skipped=f"{len(labels):,} {'sampled ' if sample.stride > 1 else ''}rows of "
+                f"{present:,} classes are too few to predict one half of them from the other.",
             )
         starts = np.zeros(len(labels) + 1, dtype=np.int64)
         np.cumsum([len(ids) for ids in sample.ids], out=starts[1:])

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Iterator
 
+from pipeline.config import FilterConfig
 from pipeline.data_card_fields import DataCard, DataWarning
 from pipeline.data_measure import CLEAR_MARGIN, SMALL_CLASS
 
@@ -22,6 +24,8 @@ MAX_CLASS_RATIO = 100
 MAX_LARGEST_SHARE = 0.5
 MAX_RARE_SHARE = 0.1
 """Pieces used fewer than five times in training: so many of the vocabulary are no matter."""
+_ASKED_FOR = {field.name for field in dataclasses.fields(FilterConfig)} | {"label_dropped"}
+"""Reasons that the user's own filters and label map give."""
 _NAMED = 5
 
 
@@ -48,9 +52,10 @@ def _name(names: list[str]) -> str:
 
 def _warn_rows(card: DataCard) -> Iterator[tuple[str, str]]:
     rows = card.rows
-    rejected = sum(reason.rows for reason in rows.rejected)
+    faults = [reason for reason in rows.rejected if reason.reason not in _ASKED_FOR]
+    rejected = sum(reason.rows for reason in faults)
     if rejected > MAX_REJECT_SHARE * rows.read:
-        most = rows.rejected[0]
+        most = faults[0]
         reason = most.reason.replace("_", " ")
         yield (
             "rejects",

@@ -51,6 +51,14 @@ def test_rejected_rows() -> None:
     ]
 
 
+def test_rows_that_the_filters_drop_are_no_fault() -> None:
+    rejected = [
+        RejectReason(reason=reason, rows=900, samples=[])
+        for reason in ("label_dropped", "text_must_not_match")
+    ]
+    assert warn(change(make_card(), "rows", rejected=rejected)) == []
+
+
 def test_many_duplicates() -> None:
     assert warn(change(make_card(), "rows", duplicates_merged=4000)) == [
         (
