@@ -1,7 +1,7 @@
 """Usable rows of a table, and one row of every text.
 
-Reads `pipeline.table`, gives compact arrays: the texts' bytes one after another, 16 bytes of hash
-and 4 of label a row, so that millions of rows fit. What is not usable is counted by reason.
+Reads `pipeline.table`, gives compact arrays, 16 bytes of hash and 4 of label a row, so that
+millions of rows fit; the texts wait on disk. What is not usable is counted by reason.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from pipeline.row_filter import RowFilter
 from pipeline.source import Source
 from pipeline.source_bytes import SourceLimits
 from pipeline.table import read_rows
+from pipeline.text_spool import TextSpool
 
 REJECTS_A_REASON = 200
 """So many of each reason are kept as a sample, so that no reason hides another."""
@@ -36,8 +37,7 @@ class CleanRows:
     """All usable rows in the order of the file.
 
     Attributes:
-        text_bytes: UTF-8 of every text, one after another.
-        text_ends: Where each text ends in it.
+        texts: UTF-8 of every text, as it stood in the source.
         label_ids: Position of each row's label in `label_names`.
         label_names: Labels in the order they were first seen.
         hashes: 16 bytes a row, of the normalised text; `merge_rows` empties it.
@@ -47,8 +47,7 @@ class CleanRows:
         unmet_labels: Labels of the label map that no row had.
     """
 
-    text_bytes: bytearray = field(default_factory=bytearray)
-    text_ends: array[int] = field(default_factory=lambda: array("Q"))
+    texts: TextSpool
     label_ids: array[int] = field(default_factory=lambda: array("i"))
     label_names: list[str] = field(default_factory=list)
     hashes: bytearray = field(default_factory=bytearray)
@@ -57,22 +56,17 @@ class CleanRows:
     rejects: list[Reject] = field(default_factory=list)
     unmet_labels: list[str] = field(default_factory=list)
 
-    def text(self, row: int) -> bytes:
-        """Return the raw text of a row as it stood in the source."""
-        start = self.text_ends[row - 1] if row else 0
-        return bytes(self.text_bytes[start : self.text_ends[row]])
-
 
 class RowTexts(Sequence[bytes]):
-    """The texts of some rows, cut out one at a time when asked for.
+    """The texts of some rows, each read when it is asked for.
 
     Args:
-        rows: What holds them.
+        texts: Those of all rows.
         picked: `(N,)` int64, which rows, in which order.
     """
 
-    def __init__(self, rows: CleanRows, picked: npt.NDArray[np.int64]) -> None:
-        self._rows = rows
+    def __init__(self, texts: TextSpool, picked: npt.NDArray[np.int64]) -> None:
+        self._texts = texts
         self._picked = picked
 
     def __len__(self) -> int:
@@ -84,12 +78,12 @@ class RowTexts(Sequence[bytes]):
     def __getitem__(self, index: slice) -> RowTexts: ...
     def __getitem__(self, index: int | slice) -> bytes | RowTexts:
         if isinstance(index, slice):
-            return RowTexts(self._rows, self._picked[index])
-        return self._rows.text(int(self._picked[index]))
+            return RowTexts(self._texts, self._picked[index])
+        return self._texts.read(int(self._picked[index]))
 
     def __iter__(self) -> Iterator[bytes]:
         for start in range(0, len(self._picked), _LISTED_ROWS):
-            yield from map(self._rows.text, self._picked[start : start + _LISTED_ROWS].tolist())
+            yield from map(self._texts.read, self._picked[start : start + _LISTED_ROWS].tolist())
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -154,8 +148,7 @@ def _add_batch(
             sample = f"{text[:SAMPLE_CHARS]} | {raw_label}"[:SAMPLE_CHARS]
             rejects.append(Reject(row=number, reason=reason, sample=sample, file=batch.file))
             continue
-        rows.text_bytes += text.encode()
-        rows.text_ends.append(len(rows.text_bytes))
+        rows.texts.append(text.encode())
         rows.label_ids.append(label_ids.setdefault(label, len(label_ids)))
         rows.hashes += hashlib.blake2b(normal.encode(), digest_size=_HASH_BYTES).digest()
     for reject in sorted(rejects, key=lambda reject: reject.row):
@@ -168,6 +161,7 @@ def _add_batch(
 def clean_rows(
     source: Source,
     config: PrepareConfig,
+    texts: TextSpool,
     limits: SourceLimits | None = None,
     report: Callable[[int], None] = lambda _: None,
 ) -> CleanRows:
@@ -178,13 +172,14 @@ def clean_rows(
     Args:
         source: The table.
         config: Columns, format, filters, label map.
+        texts: Empty; takes the texts, and is finished.
         limits: Bounds on reading.
         report: Takes the number of rows read so far, now and then.
 
     Raises:
         DataError: The source cannot be read; see `pipeline.table.read_rows`.
     """
-    rows = CleanRows()
+    rows = CleanRows(texts=texts)
     label_ids: dict[str, int] = {}
     row_filter = RowFilter(config)
     for batch in read_rows(
@@ -198,6 +193,7 @@ def clean_rows(
     ):
         _add_batch(rows, batch, row_filter, label_ids)
         report(rows.rows_read)
+    texts.finish()
     rows.label_names = list(label_ids)
     rows.unmet_labels = sorted(row_filter.unmet_labels)
     return rows

@@ -37,6 +37,7 @@ from pipeline.row_batch import Reject
 from pipeline.source import DataError, Source, SourceFiles
 from pipeline.source_bytes import SourceLimits, hash_source
 from pipeline.splits import check_splits, format_rejects, notify_absent, split_rows
+from pipeline.text_spool import TextSpool
 from pipeline.tokenizer import encode_texts, load_processor, train_tokenizer
 
 PREPARE_VERSION = 2
@@ -113,6 +114,7 @@ def _fill_folder(
     source: Source,
     config: PrepareConfig,
     key: str,
+    spool: TextSpool,
     limits: SourceLimits,
     begin: Callable[..., None],
     notify: Notify,
@@ -122,6 +124,7 @@ def _fill_folder(
     rows = clean_rows(
         source,
         config,
+        spool,
         limits,
         report=lambda rows_read: begin(_STAGES[0], rows_read),
     )
@@ -151,7 +154,7 @@ def _fill_folder(
     begin(_STAGES[1])
     tokenizer = folder / "tokenizer.model"
     vocab_size = train_tokenizer(
-        (text.decode() for text in RowTexts(rows, splits["train"].rows)),
+        (text.decode() for text in RowTexts(spool, splits["train"].rows)),
         config.vocab_size,
         tokenizer,
         notify=notify,
@@ -163,7 +166,7 @@ def _fill_folder(
     digest.update(hashlib.sha256(tokenizer.read_bytes()).digest())
     described: dict[str, dict[str, Any]] = {}
     for split in SPLIT_NAMES:
-        texts = RowTexts(rows, splits[split].rows)
+        texts = RowTexts(spool, splits[split].rows)
         ids: list[int] = splits[split].labels.tolist()
         # A tenth needs an eighth of the shards that eight tenths have.
         shards = config.shards if split == "train" else max(1, config.shards // 8)
@@ -199,7 +202,7 @@ def _fill_folder(
             "classes_absent_from_train": absent,
             "conflicts": [
                 {
-                    "text": rows.text(conflict.row).decode(),
+                    "text": spool.read(conflict.row).decode(),
                     "labels": {rows.label_names[label]: n for label, n in conflict.votes},
                     "kept": rows.label_names[conflict.kept],
                 }
@@ -255,7 +258,11 @@ def prepare(
                 notify(f"{folder} is up to date.")
                 return data
         with publish_folder(folder) as partial:
-            _fill_folder(partial, source, config, key, limits or SourceLimits(), begin, notify)
+            with TextSpool(partial) as spool:
+                _fill_folder(
+                    *(partial, source, config, key, spool),
+                    *(limits or SourceLimits(), begin, notify),
+                )
             # Here, because all rows of the source have left the memory by now.
             begin(_STAGES[3])
             write_data_card(partial)

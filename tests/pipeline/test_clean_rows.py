@@ -3,23 +3,26 @@
 from __future__ import annotations
 
 import hashlib
+import tempfile
 from collections import Counter
+from pathlib import Path
 
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.clean_rows import CleanRows, merge_rows
+from pipeline.clean_rows import CleanRows, RowTexts, merge_rows
+from pipeline.text_spool import TextSpool
 
 ROWS = st.lists(st.tuples(st.sampled_from("abcdef"), st.integers(0, 3)), min_size=1, max_size=40)
 
 
-def build_clean_rows(pairs: list[tuple[str, int]]) -> CleanRows:
-    rows = CleanRows(label_names=["zero", "one", "two", "three"])
+def build_clean_rows(pairs: list[tuple[str, int]], spool: TextSpool) -> CleanRows:
+    rows = CleanRows(texts=spool, label_names=["zero", "one", "two", "three"])
     for text, label in pairs:
-        rows.text_bytes += text.encode()
-        rows.text_ends.append(len(rows.text_bytes))
+        rows.texts.append(text.encode())
         rows.label_ids.append(label)
         rows.hashes += hashlib.blake2b(text.encode(), digest_size=16).digest()
+    spool.finish()
     return rows
 
 
@@ -32,12 +35,14 @@ def test_most_frequent_label_wins_and_the_first_seen_of_equals(
         votes.setdefault(text, Counter())[label] += 1
     # Counter.most_common keeps the order of insertion among equals.
     expected = {text: counter.most_common(1)[0] for text, counter in votes.items()}
-    rows = build_clean_rows(pairs)
-    merged = merge_rows(rows)
-    found = {
-        rows.text(row).decode(): (int(label), int(row))
-        for row, label in zip(merged.rows, merged.labels, strict=True)
-    }
+    with TextSpool(Path(tempfile.gettempdir())) as spool:
+        merged = merge_rows(build_clean_rows(pairs, spool))
+        found = {
+            text.decode(): (int(label), int(row))
+            for text, label, row in zip(
+                RowTexts(spool, merged.rows), merged.labels, merged.rows, strict=True
+            )
+        }
     assert found == {
         text: (label, pairs.index((text, label))) for text, (label, _) in expected.items()
     }
@@ -50,5 +55,6 @@ def test_most_frequent_label_wins_and_the_first_seen_of_equals(
 
 @given(pairs=ROWS)
 def test_rows_come_in_the_order_of_their_hash(pairs: list[tuple[str, int]]) -> None:
-    merged = merge_rows(build_clean_rows(pairs))
+    with TextSpool(Path(tempfile.gettempdir())) as spool:
+        merged = merge_rows(build_clean_rows(pairs, spool))
     assert merged.hashes.tolist() == sorted(merged.hashes.tolist())

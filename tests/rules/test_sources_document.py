@@ -11,6 +11,7 @@ from pipeline.clean_rows import clean_rows
 from pipeline.config import PrepareConfig, TableFormat
 from pipeline.data_config import read_data_config
 from pipeline.source import resolve_source
+from pipeline.text_spool import TextSpool
 
 ROOT = Path(__file__).parents[2]
 DOCUMENT = (ROOT / "docs" / "sources.md").read_text(encoding="utf-8")
@@ -33,10 +34,11 @@ def test_the_config_runs_and_does_what_its_comments_say(tmp_path: Path) -> None:
     (tmp_path / "news" / "2.csv.gz").write_bytes(gzip.compress(NEWS.encode()))
     config = read_data_config(tmp_path / "data.toml")
     source = resolve_source(path=config.source, name=config.data_name)
-    rows = clean_rows(source, PrepareConfig(**config.fields))
+    with TextSpool(tmp_path) as texts:
+        rows = clean_rows(source, PrepareConfig(**config.fields), texts)
     assert source.name == "news"
     assert rows.label_names == ["sport", "culture"]
-    assert (rows.rows_read, len(rows.text_ends)) == (14, 6)
+    assert (rows.rows_read, len(texts)) == (14, 6)
     assert rows.rejected == {
         "text_must_match": 2,
         "text_must_not_match": 2,
