@@ -8,7 +8,9 @@ words costs one subtraction. Sums of well mixed 64-bit numbers collide by chance
 from __future__ import annotations
 
 import hashlib
+import itertools
 import re
+from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -50,11 +52,11 @@ def hash_words(normal_texts: Sequence[str]) -> WordHashes:
     Args:
         normal_texts: N texts of `pipeline.normalisation.normalise`: words between single spaces.
     """
-    numbers: dict[str, int] = {}
+    numbers: defaultdict[str, int] = defaultdict(itertools.count().__next__)
     ids: list[int] = []
     starts = np.zeros(len(normal_texts) + 1, dtype=np.int64)
     for row, text in enumerate(normal_texts, start=1):
-        ids.extend([numbers.setdefault(word, len(numbers)) for word in text.split()])
+        ids.extend(map(numbers.__getitem__, text.split()))
         starts[row] = len(ids)
     exact = [_hash(word) for word in numbers]
     without = [
