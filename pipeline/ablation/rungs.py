@@ -191,9 +191,9 @@ def unbatch_blocks(blocks: tf.data.Dataset) -> tf.data.Dataset:
 def naive(setting: Setting) -> Epochs:
     """The pipeline of the first tutorial, and the yardstick of all others.
 
-    Shards in sequence, one `map` call a row, `shuffle`, `padded_batch`. Nothing overlaps: while
-    the model trains nobody reads, and while a shard is opened nobody tokenises. A batch of random
-    rows is padded to the longest of them, which is several times what it needs.
+    Shards in sequence, one `map` call a row, `shuffle`, `padded_batch`. While a shard is opened
+    nobody tokenises. A batch of random rows is padded to the longest of them, which is several
+    times what it needs.
     """
     rows = read_in_sequence(setting).map(make_row_parser(setting))
     return Epochs(dataset=shuffle_and_pad(rows, setting))
@@ -204,8 +204,8 @@ def prefetch(setting: Setting) -> Epochs:
     """Batches are made by a thread of their own while the model trains on the one before.
 
     The first advice everywhere, and right: the step no longer waits for what fits into its own
-    time. It makes nothing faster, so expect no more examples a second from the input alone, and
-    no help where input takes longer than the step.
+    time. TensorFlow has long put a prefetch at the end by itself (its option `inject_prefetch`),
+    so the explicit one changes little; and neither makes the input alone any faster.
     """
     return Epochs(dataset=naive(setting).dataset.prefetch(AUTOTUNE))
 
@@ -279,8 +279,9 @@ def bucket(setting: Setting) -> Epochs:
 def cache_memory(setting: Setting) -> Epochs:
     """Tokenised rows are kept in memory; the shuffle behind the cache still differs by epoch.
 
-    Saves reading and tokenising from the second epoch on, and leaves shuffling and padding row by
-    row. Costs memory: an object a row, many times the bytes of its ids.
+    Saves reading and tokenising from the second epoch on. Shuffling and padding stay row by row,
+    which C++ does fast, as long as no function is called for a row. Costs memory, an object a row,
+    and batches of random rows stay padded to the longest of 256: the model pays for that.
     """
     rows = read_in_sequence(setting).map(make_row_parser(setting)).cache()
     return Epochs(dataset=shuffle_and_pad(rows, setting))

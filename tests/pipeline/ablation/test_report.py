@@ -10,13 +10,18 @@ import jsonschema
 import pytest
 from rich.console import Console
 
+from pipeline.ablation.plot import draw_ladder
 from pipeline.ablation.report import (
+    BEGIN,
+    END,
     ReportError,
+    fill_page,
     format_markdown,
     format_promises,
     list_findings,
     make_tables,
     read_report,
+    write_docs,
     write_report,
 )
 
@@ -70,8 +75,8 @@ def test_promises_are_printed_with_what_was_found(report: dict[str, Any]) -> Non
 
 def test_remote_storage_says_what_it_simulates_and_what_it_cost(report: dict[str, Any]) -> None:
     assert (
-        "## Simulated remote storage (100 ms an open, 10 ms a read of 256 records; a shard of 500 "
-        "rows asks for 0.13 s of delay, reading it took 0.14 s)"
+        "**Simulated remote storage (100 ms an open, 10 ms a read of 256 records; a shard of 500 "
+        "rows asks for 0.13 s of delay, reading it took 0.14 s)**"
     ) in format_markdown(report)
 
 
@@ -93,3 +98,45 @@ def test_what_is_no_report_is_refused(tmp_path: Path, text: str, message: str) -
 def test_a_missing_report_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ReportError, match="expected the JSON of an ablation, found FileNotFound"):
         read_report(tmp_path / "ablation.json")
+
+
+def test_the_page_is_filled_between_its_marks_alone(report: dict[str, Any], tmp_path: Path) -> None:
+    page = f"before\n\n{BEGIN}\nold\n{END}\n\nafter\n"
+    (tmp_path / "input_pipeline.md").write_text(page, encoding="utf-8")
+    write_docs(tmp_path, report)
+    filled = (tmp_path / "input_pipeline.md").read_text(encoding="utf-8")
+    assert filled.startswith(f"before\n\n{BEGIN}\n")
+    assert filled.endswith(f"\n{END}\n\nafter\n")
+    assert "| naive |" in filled
+    assert "old" not in filled
+    assert fill_page(filled, report) == filled
+    assert (tmp_path / "reports" / "reference" / "ablation.svg").is_file()
+
+
+@pytest.mark.parametrize(
+    ("page", "message"),
+    [
+        (None, "expected the page that shows the ladder, found no such file."),
+        ("no marks", "expected the marks .* found none."),
+        (f"{END}{BEGIN}", "expected the marks .* found none."),
+    ],
+)
+def test_a_page_without_a_place_for_the_ladder_is_refused(
+    report: dict[str, Any], tmp_path: Path, page: str | None, message: str
+) -> None:
+    if page is not None:
+        (tmp_path / "input_pipeline.md").write_text(page, encoding="utf-8")
+    with pytest.raises(ReportError, match=message):
+        write_docs(tmp_path, report)
+    assert not (tmp_path / "reports").exists()
+
+
+def test_the_committed_reference_has_not_drifted() -> None:
+    """`make ablation ARGS="--docs docs"` writes all four files."""
+    reference = ROOT / "docs" / "reports" / "reference"
+    report = read_report(reference / "ablation.json")
+    jsonschema.validate(report, json.loads(SCHEMA.read_text(encoding="utf-8")))
+    assert (reference / "ablation.md").read_text(encoding="utf-8") == format_markdown(report)
+    assert (reference / "ablation.svg").read_text(encoding="utf-8") == draw_ladder(report)
+    page = (ROOT / "docs" / "input_pipeline.md").read_text(encoding="utf-8")
+    assert fill_page(page, report) == page
