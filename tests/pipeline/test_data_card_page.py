@@ -7,6 +7,8 @@ import re
 from collections.abc import Iterator
 from html.parser import HTMLParser
 
+import pytest
+
 from pipeline.data_card_fields import (
     ClassCard,
     ConflictSample,
@@ -139,14 +141,22 @@ def fill(text: str) -> DataCard:
     )
 
 
-PLAIN = Page(render_page(fill("plain")))
+@pytest.fixture(scope="module")
+def html() -> str:
+    """The page of a card whose texts are harmless."""
+    return render_page(fill("plain"))
 
 
-def test_data_never_becomes_markup() -> None:
+@pytest.fixture(scope="module")
+def plain(html: str) -> Page:
+    return Page(html)
+
+
+def test_data_never_becomes_markup(plain: Page) -> None:
     html = render_page(fill(" ".join(HOSTILE)))
     page = Page(html)
     assert page.open == []
-    assert [tag for tag, _ in page.tags] == [tag for tag, _ in PLAIN.tags]
+    assert [tag for tag, _ in page.tags] == [tag for tag, _ in plain.tags]
     assert "<script" not in html
     assert not re.search(r"[\x00-\x08\x0b-\x1f]", html)
 
@@ -164,47 +174,45 @@ def test_characters_that_cannot_be_seen_are_named() -> None:
     assert show_text("👩\u200d🚀 é") == "<bdi>👩\u200d🚀 é</bdi>"
 
 
-def test_page_needs_nothing_from_elsewhere() -> None:
-    html = render_page(fill("plain"))
+def test_page_needs_nothing_from_elsewhere(html: str) -> None:
     assert not re.search(r"(src|href)=[\"'](?!#)", html)
     assert not re.search(r"url\((?!#)|@import|<link|<script|<img|<iframe", html)
 
 
-def test_page_fits_a_phone_and_the_dark() -> None:
-    html = render_page(make_card())
+def test_page_fits_a_phone_and_the_dark(html: str, plain: Page) -> None:
     assert '<meta name="viewport" content="width=device-width, initial-scale=1">' in html
     assert "prefers-color-scheme: dark" in html
-    regions = sum(attrs.get("class") == "scroll" for attrs in PLAIN.of("div"))
-    assert regions == len(list(PLAIN.of("table")))
+    regions = sum(attrs.get("class") == "scroll" for attrs in plain.of("div"))
+    assert regions == len(list(plain.of("table")))
 
 
-def test_page_is_told_to_those_who_cannot_see_it() -> None:
-    tables = len(list(PLAIN.of("table")))
-    assert tables == len(list(PLAIN.of("caption"))) > 10
-    plots = list(PLAIN.of("svg"))
+def test_page_is_told_to_those_who_cannot_see_it(plain: Page) -> None:
+    tables = len(list(plain.of("table")))
+    assert tables == len(list(plain.of("caption"))) > 10
+    plots = list(plain.of("svg"))
     assert len(plots) == 3
     assert all(plot["role"] == "img" and plot["aria-label"] for plot in plots)
-    assert all(attrs["scope"] in ("row", "col") for attrs in PLAIN.of("th"))
-    assert [tag for tag, _ in PLAIN.tags if re.fullmatch("h[1-6]", tag)][:2] == ["h1", "h2"]
-    assert list(PLAIN.of("html")) == [{"lang": "en"}]
+    assert all(attrs["scope"] in ("row", "col") for attrs in plain.of("th"))
+    assert [tag for tag, _ in plain.tags if re.fullmatch("h[1-6]", tag)][:2] == ["h1", "h2"]
+    assert list(plain.of("html")) == [{"lang": "en"}]
 
 
-def test_contents_lead_to_every_section() -> None:
-    targets = [attrs["href"] for attrs in PLAIN.of("a")]
-    assert targets == [f"#{attrs['id']}" for attrs in PLAIN.of("section")]
+def test_contents_lead_to_every_section(plain: Page) -> None:
+    targets = [attrs["href"] for attrs in plain.of("a")]
+    assert targets == [f"#{attrs['id']}" for attrs in plain.of("section")]
 
 
-def test_no_identifier_is_used_twice() -> None:
-    ids = [attrs["id"] for _, attrs in PLAIN.tags if "id" in attrs]
+def test_no_identifier_is_used_twice(plain: Page) -> None:
+    ids = [attrs["id"] for _, attrs in plain.tags if "id" in attrs]
     assert len(ids) == len(set(ids)) > 10
 
 
-def test_equal_cards_give_equal_pages() -> None:
-    assert render_page(fill("a")) == render_page(fill("a"))
+def test_equal_cards_give_equal_pages(html: str) -> None:
+    assert render_page(fill("plain")) == html
 
 
-def test_numbers_are_written_for_people() -> None:
-    text = "".join(PLAIN.text)
+def test_numbers_are_written_for_people(plain: Page) -> None:
+    text = "".join(plain.text)
     assert "10,010 rows were read and 10,000 kept" in text
     assert "8000" not in text
 
