@@ -16,6 +16,7 @@ MAX_DUPLICATE_SHARE = 0.1
 MAX_CONFLICT_SHARE = 0.002
 MAX_LEAK_SHARE = 0.01
 MAX_NOISE_SHARE = 0.01
+MIN_WITNESS_ACCURACY = 0.5
 MAX_PATTERN_SHARE = 0.05
 MAX_DISPUTED_SHARE = 0.005
 MAX_UNKNOWN_TOKEN_SHARE = 0.001
@@ -114,7 +115,8 @@ def _warn_classes(card: DataCard) -> Iterator[tuple[str, str]]:
             )
     ratio = balance.largest_rows / balance.smallest_rows
     share = balance.largest_rows / card.splits["train"].rows
-    if ratio > MAX_CLASS_RATIO or share > MAX_LARGEST_SHARE:
+    # Of two classes one has more than half of the rows, and that is no imbalance.
+    if ratio > MAX_CLASS_RATIO or share > max(MAX_LARGEST_SHARE, 1.5 / card.num_classes):
         yield (
             "imbalance",
             f"The largest class ({balance.largest_label}) has {ratio:,.0f} times the training "
@@ -160,7 +162,10 @@ def _warn_repeats(card: DataCard) -> Iterator[tuple[str, str]]:
             "label can be told from the text.",
         )
     noise = card.label_noise
-    if noise.clear_suspects > MAX_NOISE_SHARE * noise.rows:
+    largest = card.balance.largest_rows / card.splits["train"].rows
+    # A model that knows less than the largest class does is no witness against a label.
+    is_witness = noise.accuracy is not None and noise.accuracy > max(MIN_WITNESS_ACCURACY, largest)
+    if is_witness and noise.clear_suspects > MAX_NOISE_SHARE * noise.rows:
         yield (
             "label_noise",
             f"{noise.clear_suspects:,} of {_count(noise.rows, 'training row')} "
