@@ -48,6 +48,7 @@ def cli() -> None:
     \b
     The embedded dataset:     python -m pipeline train
     Your own CSV:             python -m pipeline train --source news.csv.gz --text-column headline
+    Several files:            python -m pipeline train --source 'news/*.jsonl.gz'
     A CSV inside a ZIP:       ZIPFILE_NAME=news.zip FILE_NAME=news.csv python -m pipeline train
     Another place to write:   GATETABLE_BUILD=/data/gatetable python -m pipeline train
     """  # noqa: D301  (click's \b keeps the lines apart)
