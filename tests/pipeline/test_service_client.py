@@ -10,6 +10,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,8 @@ pytestmark = pytest.mark.slow
 
 NUM_ROWS = 8000
 SHARDINGS = ["dynamic", "file"]
-PATIENCE_S = 5.0
+SHORT_S = 5.0
+"""Patience where it is bound to end; elsewhere the default, as a loaded machine has long pauses."""
 StartService = Callable[..., AbstractContextManager[Any]]
 
 
@@ -52,7 +54,7 @@ def distribute(
     *,
     sharding: Any = "dynamic",
     num_rows: int = NUM_ROWS,
-    timeout_s: float = PATIENCE_S,
+    timeout_s: float = ServiceConfig.timeout_s,
 ) -> Any:
     from pipeline.service_client import distribute_blocks
 
@@ -126,7 +128,7 @@ def test_a_worker_that_died_and_came_back_is_an_error_and_repeats_no_shard_unnot
         service_of_two.wait_for("died with exit code -9 (SIGKILL). It is started anew.")
         service_of_two.wait_for("All ready")
 
-    remote = distribute(blocks, service_of_two.address, sharding=sharding)
+    remote = distribute(blocks, service_of_two.address, sharding=sharding, timeout_s=SHORT_S)
     seen: Counter[int] = Counter()
     with pytest.raises(ServiceError, match="expected a (block|pass) of .*Run the same command"):
         for row in consume(remote, then=kill_and_await_return):
@@ -213,11 +215,13 @@ def is_running(pid: int) -> bool:
         return False
 
 
-def await_end(pid: int) -> None:
+def kill(service: Any) -> None:
+    """Kill the command, and see its only worker end by itself."""
+    service.process.kill()
     deadline = time.monotonic() + 20
-    while is_running(pid) and time.monotonic() < deadline:
-        time.sleep(0.1)
-    assert not is_running(pid)
+    while is_running(service.workers[1]) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert not is_running(service.workers[1])
 
 
 def test_machines_that_are_lost_are_an_error_within_seconds_and_leave_no_process(
@@ -240,8 +244,8 @@ def test_machines_that_are_lost_are_an_error_within_seconds_and_leave_no_process
             (second, r"a block of rows within 5 s, found none after .* of 8,000 rows, though"),
             (first, r"expected a dispatcher there.*It was lost after .* of 8,000 rows"),
         ):
-            killed_after = time.monotonic()
+            begun = time.monotonic()
             with pytest.raises(ServiceError, match=message):
-                list(consume(distribute(blocks, first.address), then=lost.process.kill))
-            assert time.monotonic() - killed_after < 30
-            await_end(lost.workers[1])
+                remote = distribute(blocks, first.address, timeout_s=SHORT_S)
+                list(consume(remote, then=partial(kill, lost)))
+            assert time.monotonic() - begun < 30
