@@ -14,11 +14,13 @@ from pathlib import Path
 from typing import Any
 
 import click
+import filelock
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from pipeline.config import ModelConfig, TrainConfig
 from pipeline.data_options import build_root, data_options, prepare_data
+from pipeline.source import DataError
 
 EXIT_CHECK_FAILED = 1
 
@@ -187,12 +189,27 @@ def _choose_rungs(names: str | None, known: list[str]) -> list[str]:
 
 @contextmanager
 def _scratch(reports: Path) -> Iterator[Path]:
-    """Give an empty folder that nobody else uses and that is gone afterwards."""
-    folder = Path(tempfile.mkdtemp(prefix=".ablation-scratch-", dir=reports))
+    """Give an empty folder, gone afterwards; one ablation at a time, as two would time each other.
+
+    Raises:
+        DataError: Another ablation runs.
+    """
+    folder = reports / ".ablation-scratch"
+    lock = filelock.FileLock(reports / ".ablation.lock", blocking=False)
     try:
+        lock.acquire()
+    except filelock.Timeout as err:
+        raise DataError(
+            f"{reports}: another ablation is running here, and two would measure each other. Wait "
+            "for it to end, or stop it."
+        ) from err
+    try:
+        shutil.rmtree(folder, ignore_errors=True)  # of a run that was killed
+        folder.mkdir()
         yield folder
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+        lock.release()
 
 
 @contextmanager

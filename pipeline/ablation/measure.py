@@ -12,7 +12,6 @@ import json
 import multiprocessing
 import random
 import shutil
-import signal
 import socket
 import statistics
 import subprocess
@@ -28,8 +27,8 @@ from pipeline.config import ModelConfig, TrainConfig
 from pipeline.data_folder import PreparedData
 from pipeline.run_folder import import_tensorflow
 
-START_TIMEOUT_S = 120.0
-"""A data service starts within 10 s on an idle machine."""
+END_TIMEOUT_S = 30.0
+"""A data service ends within a second on an idle machine; behind this it is killed."""
 YARDSTICK = "naive"
 """The rung that all others are compared with; it is always measured."""
 PRODUCT = "default"
@@ -161,12 +160,13 @@ def run_service() -> Iterator[str]:
     """
     port = _find_free_ports(3)
     process = subprocess.Popen(
-        [sys.executable, "-m", "pipeline", "data-service", "--workers", "2", "--port", str(port)],
+        [sys.executable, "-m", "pipeline.ablation.serve", str(port)],
+        stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
     )
-    assert process.stdout is not None
+    assert process.stdin is not None and process.stdout is not None
     lines = []
     try:
         for line in process.stdout:  # ends when the process does
@@ -181,9 +181,9 @@ def run_service() -> Iterator[str]:
             )
         yield f"grpc://127.0.0.1:{port}"
     finally:
-        process.send_signal(signal.SIGINT)
+        process.stdin.close()
         try:
-            process.wait(30)
+            process.wait(END_TIMEOUT_S)
         except subprocess.TimeoutExpired:
             process.kill()
         process.stdout.close()

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import signal
+import subprocess
+import sys
+import time
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -20,6 +24,7 @@ from pipeline.ablation.measure import (
 )
 from pipeline.config import ModelConfig, TrainConfig
 from pipeline.data_folder import PreparedData
+from pipeline.service_config import is_listening, parse_address
 
 
 @given(
@@ -93,6 +98,24 @@ def test_the_ladder_is_measured_in_child_processes(prepared: PreparedData, tmp_p
     assert any(what.startswith("round 1: ") for what in told)
     assert list((tmp_path / "sample").glob("*.tfrecord"))
     assert not (tmp_path / "caches").exists()
+
+
+@pytest.mark.slow
+def test_a_service_ends_with_the_process_that_started_it() -> None:
+    code = (
+        "import os, signal\n"
+        "from pipeline.ablation.measure import run_service\n"
+        "with run_service() as address:\n"
+        "    os.write(1, address.encode())\n"
+        "    os.kill(os.getpid(), signal.SIGKILL)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], stdout=subprocess.PIPE, timeout=300)
+    assert done.returncode == -signal.SIGKILL
+    address = parse_address(done.stdout.decode())
+    deadline = time.monotonic() + 60
+    while is_listening(*address) and time.monotonic() < deadline:
+        time.sleep(0.2)
+    assert not is_listening(*address)
 
 
 @pytest.mark.slow
