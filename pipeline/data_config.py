@@ -16,6 +16,7 @@ Reads the file, gives checked values; which of them an option beats is `pipeline
 from __future__ import annotations
 
 import dataclasses
+import glob
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -102,7 +103,8 @@ def _read_source(path: Path, value: Any) -> tuple[Path, ...]:
         isinstance(pattern, str) and pattern for pattern in patterns
     ):
         raise DataError(f"{path}: source: expected a path or a list of paths, found {value!r}.")
-    return tuple(path.parent / pattern for pattern in patterns)
+    folder = glob.escape(str(path.parent))  # only what the file says is a pattern
+    return tuple(Path(folder, pattern) for pattern in patterns)
 
 
 def read_data_config(path: Path) -> DataConfig:

@@ -8,7 +8,7 @@ import pytest
 
 from pipeline.config import FilterConfig
 from pipeline.data_config import DataConfig, read_data_config
-from pipeline.source import DataError
+from pipeline.source import DataError, resolve_source
 
 
 def read(folder: Path, content: str | bytes) -> DataConfig:
@@ -66,6 +66,14 @@ def test_every_key_is_read_and_sources_are_relative_to_the_file(tmp_path: Path) 
 
 def test_one_source_needs_no_list(tmp_path: Path) -> None:
     assert read(tmp_path, 'source = "a.csv"').source == (tmp_path / "a.csv",)
+
+
+def test_folder_whose_name_looks_like_a_pattern_is_that_folder(tmp_path: Path) -> None:
+    folder = tmp_path / "news[1]"
+    folder.mkdir()
+    (folder / "a.csv").write_text("")
+    source = resolve_source(path=read(folder, 'source = "*.csv"').source)
+    assert [file.path for file in source.files] == [folder / "a.csv"]
 
 
 @pytest.mark.parametrize(
