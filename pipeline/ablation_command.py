@@ -79,7 +79,7 @@ def ablation(
     from pipeline.run_folder import import_tensorflow
 
     import_tensorflow()
-    from pipeline.ablation.measure import PROFILES, AblationError, measure
+    from pipeline.ablation.measure import AblationError, measure
     from pipeline.ablation.report import (
         SCHEMA_VERSION,
         check_docs,
@@ -89,6 +89,7 @@ def ablation(
         write_report,
     )
     from pipeline.ablation.rungs import RUNGS
+    from pipeline.ablation.schedule import PROFILES
     from pipeline.ablation.storage import Latency
     from pipeline.ablation.summary import check_promises, summarise
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from pipeline.ablation.measure import PRODUCT, YARDSTICK
+from pipeline.ablation.schedule import PRODUCT, YARDSTICK
 
 NEUTRAL = 0.05
 """Differences below 5 % are called none: they are no reason to write or to drop a line of code."""
