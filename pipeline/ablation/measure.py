@@ -11,7 +11,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -70,16 +70,15 @@ def run_service() -> Iterator[str]:
 def _find_free_ports(count: int) -> int:
     """Return the first of `count` neighbouring ports that are free now."""
     while True:
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            first = int(probe.getsockname()[1])
-        try:
-            held = [socket.create_server(("127.0.0.1", first + i)) for i in range(count)]
-        except (OSError, OverflowError):
-            continue
-        for server in held:
-            server.close()
-        return first
+        with ExitStack() as held:
+            server = held.enter_context(socket.create_server(("127.0.0.1", 0)))
+            first = int(server.getsockname()[1])
+            try:
+                for port in range(first + 1, first + count):
+                    held.enter_context(socket.create_server(("127.0.0.1", port)))
+            except (OSError, OverflowError):
+                continue  # a neighbour is taken, or there is none
+            return first
 
 
 class Children:
