@@ -5,8 +5,9 @@
 * **interleave** before anything else: reading is the only stage that waits for a disk or a
   network, so several shards are read at once.
 * **batch before map**: with texts of ten tokens the cost of an element is the cost of starting
-  an op. Tokenising 1,024 texts a call is 20x faster than one by one.
-* **tokenise in the graph** on batches, to *ragged* ids: nothing is padded yet.
+  an op, so the ops of a map see thousands of rows at once.
+* **tokenise in the graph** on batches, to *ragged* ids: nothing is padded yet. A batch of 8,192
+  texts has 70,000 words and 12,000 different ones, and only those are tokenised.
 * **distribute**, where a tf.data service is given: its workers do all of the above.
 * **cache** (`pipeline.cache`) after the expensive, repeatable work and before anything random, so
   that later epochs start from ids in memory or on disk and still see a new order.
@@ -42,8 +43,9 @@ from pipeline.config import PAD_ID, UNK_ID
 from pipeline.service_client import distribute_blocks
 from pipeline.service_config import ServiceConfig
 
-READ_BATCH = 1024
-"""Rows tokenised by one call of the op; larger gains nothing (measured 256, 1024, all)."""
+READ_BATCH = 8192
+"""Rows tokenised at once: the more there are, the more words repeat. 1,024 take a third longer,
+and 32,768 are no faster than these."""
 WINDOW_ROWS = 65_536
 """Rows sorted together. Larger pads less and shuffles better, and costs memory: 10 ids a row."""
 WIDTHS = (8, 12, 16, 24, 32, 48, 64, 96, 128, 192, 256)
@@ -99,7 +101,27 @@ def tokenise_batch(
     A text is cut to `max_tokens` ids; a text without any piece becomes one unknown id, because
     a fully masked row has no last state and trips cuDNN's mask check.
     """
-    ids = tokenizer.tokenize(texts)[:, :max_tokens]
+    return _fill_empty(tokenizer.tokenize(texts)[:, :max_tokens])
+
+
+def tokenise_words(
+    tokenizer: tf_text.SentencepieceTokenizer, texts: tf.Tensor, max_tokens: int
+) -> tf.RaggedTensor:
+    """Do what `tokenise_batch` does in half the time, by tokenising each different word once.
+
+    It rests on the law that a text's ids are those of its words, one after another, words being
+    what stands between ASCII spaces. No piece and no normalisation rule of a tokenizer of
+    `pipeline.tokenizer` reaches over a space, so it holds; every export proves it anew of the
+    tokenizer it is given, before it builds a word table.
+    """
+    words = tf.strings.split(texts, " ")
+    different, places = tf.unique(words.flat_values)
+    ids = tf.gather(tokenizer.tokenize(different), places)
+    return _fill_empty(words.with_flat_values(ids).merge_dims(1, 2)[:, :max_tokens])
+
+
+def _fill_empty(ids: tf.RaggedTensor) -> tf.RaggedTensor:
+    """Give rows without any id the unknown one."""
     empty = tf.cast(tf.equal(ids.row_lengths(), 0), tf.int64)  # (B,)
     unknown = tf.RaggedTensor.from_row_lengths(
         tf.fill([tf.reduce_sum(empty)], tf.constant(UNK_ID, ids.dtype)), empty
@@ -163,7 +185,7 @@ def make_id_blocks(
 
     def parse_and_tokenise(serialised: tf.Tensor) -> tuple[tf.RaggedTensor, tf.Tensor]:
         texts, labels = _parse_batch(serialised)
-        return tokenise_batch(tokenizer, texts, max_tokens), labels
+        return tokenise_words(tokenizer, texts, max_tokens), labels
 
     return _read_batches(shards, open_shard, deterministic=deterministic).map(
         parse_and_tokenise, num_parallel_calls=tf.data.AUTOTUNE, deterministic=deterministic
@@ -186,7 +208,7 @@ def _make_text_blocks(
 
     def parse_and_measure(serialised: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
         texts, labels = _parse_batch(serialised)
-        return texts, tokenise_batch(tokenizer, texts, max_tokens).row_lengths(), labels
+        return texts, tokenise_words(tokenizer, texts, max_tokens).row_lengths(), labels
 
     return _read_batches(shards, open_shard, deterministic=True).map(
         parse_and_measure, num_parallel_calls=tf.data.AUTOTUNE

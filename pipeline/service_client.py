@@ -24,7 +24,7 @@ import tensorflow as tf
 from pipeline.service_config import ServiceConfig, ServiceError
 
 WAITING_BLOCKS = 8
-"""Blocks of 1,024 rows held ready: enough to bridge a pause of the network, 100 kB each."""
+"""Blocks of 8,192 rows held ready: enough to bridge a pause of the network, 0.5 MB each."""
 PROBE_S = 2.0
 """Seconds of waiting between two looks at the dispatcher's port."""
 FIRST_BLOCK_EXTRA_S = 6.0

@@ -65,7 +65,7 @@ class ServiceConfig:
         sharding: `dynamic` hands shards to whichever worker is free, `file` deals them out
             beforehand. (TensorFlow's `off` and `data` deliver another multiset: docs.)
         timeout_s: Seconds without any block, while one is waited for, until the service is given
-            up. A worker's slowest 1,024 rows must take less.
+            up. A worker's slowest 8,192 rows must take less.
     """
 
     address: str

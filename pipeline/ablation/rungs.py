@@ -310,7 +310,7 @@ def snapshot(setting: Setting) -> Epochs:
 
 @rung("cache blocks in memory, then unbatch", base="alone", per_element=True)
 def cache_memory_blocks(setting: Setting) -> Epochs:
-    """Ragged blocks of 1,024 rows are cached, then taken apart to be shuffled and padded.
+    """Ragged blocks of 8,192 rows are cached, then taken apart to be shuffled and padded.
 
     Tokenising on blocks is fast and so is their cache; the epoch is slow all the same, because
     `unbatch` brings every row back through every later stage. Never unbatch after tokenising.
@@ -339,7 +339,7 @@ def save_load(setting: Setting) -> Epochs:
 
 
 def make_blocks(setting: Setting) -> tf.data.Dataset:
-    """Return the product's blocks of ragged ids: parallel reading, tokenised 1,024 at a time."""
+    """Return the product's blocks of ragged ids: parallel reading, different words tokenised once."""
     return make_id_blocks(
         setting.shards,
         setting.tokenizer_path,

@@ -195,3 +195,17 @@ def test_steps_count_the_batches_of_every_window(
     from pipeline.dataset import count_steps
 
     assert count_steps(rows, batch, window) == steps
+
+
+def test_tokenising_words_gives_the_ids_of_tokenising_texts(table: Table) -> None:
+    import tensorflow as tf
+
+    from pipeline.dataset import make_tokenizer, tokenise_batch, tokenise_words
+
+    rng = np.random.default_rng(2)
+    words = [*WORDS, "", "Water", "spring-water", "\twell", "\N{SNOWMAN}", "ri\0ver", "fi\u0301sh"]
+    texts = [" ".join(rng.choice(words, rng.integers(0, 9))) for _ in range(3000)]
+    tokenizer = make_tokenizer(table.tokenizer)
+    for limit in (1, 3, 256):
+        expected = tokenise_batch(tokenizer, tf.constant(texts), limit)
+        assert tokenise_words(tokenizer, tf.constant(texts), limit).to_list() == expected.to_list()

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from sentencepiece import SentencePieceProcessor, sentencepiece_model_pb2
 
 from pipeline import tokenizer
+from pipeline.config import UNK_ID
 from pipeline.data_folder import PreparedData
 from pipeline.source import EMBEDDED_DATASET, DataError, SourceConfig
 from pipeline.table import read_rows
@@ -182,16 +183,21 @@ def test_tensorflow_text_gives_the_same_ids_on_the_dataset_and_on_hostile_string
     import tensorflow as tf
     import tensorflow_text as tft
 
+    from pipeline.dataset import tokenise_words
+
     texts = read_embedded_texts()
     # Korean and emoji beside the dataset, so that the hostile strings meet pieces of theirs.
     train_tokenizer([*texts[::10], *hostile_strings, *KOREAN], 15_000, tmp_path / "m")
     in_graph = tft.SentencepieceTokenizer((tmp_path / "m").read_bytes(), out_type=tf.int32)
-    everything = [*texts, *hostile_strings]
+    everything = [*texts, *hostile_strings, *(f"{text}  cat" for text in hostile_strings)]
     expected = load_processor(tmp_path / "m").encode(everything)
-    found = in_graph.tokenize(tf.constant([text.encode() for text in everything])).to_list()
+    raw = tf.constant([text.encode() for text in everything])
+    found = in_graph.tokenize(raw).to_list()
+    # What training reads: each different word tokenised once, empty rows filled.
+    word_by_word = tokenise_words(in_graph, raw, max_tokens=100_000).to_list()
     differing = [
         text
-        for text, ours, theirs in zip(everything, expected, found, strict=True)
-        if ours != theirs
+        for text, ours, theirs, words in zip(everything, expected, found, word_by_word, strict=True)
+        if ours != theirs or words != (theirs or [UNK_ID])
     ]
     assert differing == []
