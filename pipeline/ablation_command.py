@@ -84,6 +84,7 @@ def ablation(
         SCHEMA_VERSION,
         check_docs,
         format_promises,
+        list_findings,
         make_tables,
         write_docs,
         write_report,
@@ -164,7 +165,8 @@ def ablation(
         filled.rename(target)
     for table in make_tables(report):
         console.print(table)
-    for line in format_promises(report):
+    slower = [finding for finding in list_findings(report) if "slower" in finding]
+    for line in [*slower, *format_promises(report)]:
         console.print(line, highlight=False, soft_wrap=True)
     if docs_folder is not None:
         write_docs(docs_folder, report)
