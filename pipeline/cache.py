@@ -77,8 +77,8 @@ def _snapshot(blocks: tf.data.Dataset, folder: Path, key: str) -> tf.data.Datase
     def read_in_order(files: tf.data.Dataset) -> tf.data.Dataset:
         return files.flat_map(lambda file: file)
 
-    @tf.function(input_signature=list(spec))
-    def write_to_one_file(*_: Any) -> tf.Tensor:
+    @tf.function(input_signature=[spec])
+    def write_to_one_file(block: tuple[Any, ...]) -> tf.Tensor:
         return tf.constant(0, tf.int64)
 
     reader, sharder = (

@@ -126,9 +126,9 @@ class _Classifier(keras_tuner.HyperModel):
     def fit(self, hp: keras_tuner.HyperParameters, model: keras.Model, **kwargs: Any) -> Any:
         """Fit `model` on a stream of its own."""
         data, training = self._data, self._training
-        stream = make_stream(data, training, cache=self._cache, service=self._service)
         try:
             with service_errors():
+                stream = make_stream(data, training, cache=self._cache, service=self._service)
                 return model.fit(
                     stream.dataset,
                     steps_per_epoch=stream.steps_per_epoch,
