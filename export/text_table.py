@@ -4,8 +4,8 @@ Every column of a CSV is text here, so that `007` stays `007`; columns of a Parq
 types. Memory is bounded by one block of CSV, or what one Parquet row group needs, and the slice
 that is being gathered. What becomes of the slices is `export.score` and `export.scored_table`.
 
-The pipeline has a reader of its own, `pipeline.table`: it gives two columns of a table as Python
-strings and turns undecodable cells into rejects. This one carries every column through.
+The pipeline has readers of its own, in `pipeline.tables`: they give two columns of a table as
+Python strings and turn undecodable cells into rejects. This one carries every column through.
 """
 
 from __future__ import annotations

@@ -15,14 +15,14 @@ from dotenv import load_dotenv
 from rich.console import Console
 from rich.table import Table
 
-from pipeline.ablation_command import ablation
+from pipeline.ablation.command import ablation
 from pipeline.cache_command import cache_option, clean_cache, make_cache_config
 from pipeline.cache_folder import CacheMode
 from pipeline.config import ModelConfig, TrainConfig
 from pipeline.data_options import build_root, data_options, prepare_data
 from pipeline.run_folder import Run, RunError, check_run_name, import_tensorflow, read_json
-from pipeline.service_command import data_service_command, service_options, take_service
-from pipeline.source import DataError
+from pipeline.service.command import data_service_command, service_options, take_service
+from pipeline.tables.source import DataError
 
 if TYPE_CHECKING:
     from pipeline.data_folder import PreparedData
@@ -74,7 +74,7 @@ def data(**options: Any) -> None:
 
     Example: python -m pipeline data --source news.csv --label-column section
     """
-    from pipeline.data_card import list_warnings
+    from pipeline.data_card.card import list_warnings
 
     console = Console()
     prepared = prepare_data(options, console)

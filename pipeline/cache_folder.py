@@ -27,7 +27,7 @@ import filelock
 
 from pipeline.folder_swap import publish_folder
 from pipeline.run_folder import write_json
-from pipeline.source import DataError
+from pipeline.tables.source import DataError
 
 CacheMode = Literal["memory", "block", "snapshot", "none"]
 CACHE_SCHEMA_VERSION = 1

@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.config import FilterConfig, PrepareConfig
-from pipeline.source import DataError
+from pipeline.tables.source import DataError
 
 _MAX_BYTES = 2**20
 _FIELDS = (

@@ -19,7 +19,7 @@ from typing import Any
 
 from pipeline.run_folder import MAX_JSON_BYTES, write_json
 from pipeline.shards import read_shard, write_shard
-from pipeline.source import DataError
+from pipeline.tables.source import DataError
 
 DATA_SCHEMA_VERSION = 1
 SPLIT_NAMES = ("train", "validation", "test")

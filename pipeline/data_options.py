@@ -21,7 +21,7 @@ from pipeline.config import PrepareConfig, TableFormat
 if TYPE_CHECKING:
     from pipeline.data_config import DataConfig
     from pipeline.data_folder import PreparedData
-    from pipeline.source import Source
+    from pipeline.tables.source import Source
 
 _PREPARE = PrepareConfig()
 _FIELDS = (
@@ -108,7 +108,7 @@ def _was_given(name: str) -> bool:
 def _take_source(
     options: dict[str, Any], file: DataConfig, notify: Callable[[str], None]
 ) -> Source:
-    from pipeline.source import resolve_source
+    from pipeline.tables.source import resolve_source
 
     variables = {name: options.pop(name) for name in ("zipfile_name", "file_name")}
     data_name = options.pop("data_name") or file.data_name

@@ -40,8 +40,8 @@ import tensorflow_text as tf_text
 from pipeline.cache import cache_blocks
 from pipeline.cache_folder import CacheConfig, compute_cache_key
 from pipeline.config import PAD_ID, UNK_ID
-from pipeline.service_client import distribute_blocks
-from pipeline.service_config import ServiceConfig
+from pipeline.service.client import distribute_blocks
+from pipeline.service.config import ServiceConfig
 
 READ_BATCH = 8192
 """Rows tokenised at once: the more there are, the more words repeat. 1,024 take a third longer,

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import filelock
 
-from pipeline.source import DataError
+from pipeline.tables.source import DataError
 
 
 def _partial(folder: Path) -> Path:

@@ -1,6 +1,6 @@
 """From a table of text and label to a data folder: clean, merge, split, tokenise, write.
 
-Reads a source through `pipeline.table`, gives a folder of `pipeline.data_folder`. The split is a
+Reads a source through `pipeline.tables`, gives a folder of `pipeline.data_folder`. The split is a
 hash of the normalised text: equal texts never lie on two sides, and adding rows moves none.
 Rows are ordered by that hash too, so shards come shuffled and do not depend on the file's order.
 """
@@ -20,9 +20,8 @@ import numpy.typing as npt
 import sentencepiece
 from rich.progress import Progress
 
-from pipeline.clean_rows import RowTexts, clean_rows, merge_rows
 from pipeline.config import PrepareConfig
-from pipeline.data_card import summarise_warnings, write_data_card
+from pipeline.data_card.card import summarise_warnings, write_data_card
 from pipeline.data_folder import (
     SPLIT_NAMES,
     PreparedData,
@@ -33,11 +32,12 @@ from pipeline.data_folder import (
 )
 from pipeline.folder_swap import locked_folder, publish_folder
 from pipeline.normalisation import UNICODE_VERSION
-from pipeline.row_batch import Reject
-from pipeline.source import DataError, Source, SourceFiles
-from pipeline.source_bytes import SourceLimits, hash_source
 from pipeline.splits import check_splits, format_rejects, notify_absent, split_rows
-from pipeline.text_spool import TextSpool
+from pipeline.tables.clean_rows import RowTexts, clean_rows, merge_rows
+from pipeline.tables.row_batch import Reject
+from pipeline.tables.source import DataError, Source, SourceFiles
+from pipeline.tables.source_bytes import SourceLimits, hash_source
+from pipeline.tables.text_spool import TextSpool
 from pipeline.tokenizer import encode_texts, load_processor, train_tokenizer
 
 PREPARE_VERSION = 2

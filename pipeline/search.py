@@ -26,8 +26,8 @@ from pipeline.config import ModelConfig, TrainConfig
 from pipeline.data_folder import PreparedData
 from pipeline.model import build_model
 from pipeline.run_folder import RunError, check_run_name, write_json
-from pipeline.service_client import service_errors
-from pipeline.service_config import ServiceConfig, ServiceError
+from pipeline.service.client import service_errors
+from pipeline.service.config import ServiceConfig, ServiceError
 from pipeline.train import compile_model, make_evaluation, make_stream
 
 Algorithm = Literal["random", "hyperband", "bayesian"]

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from pipeline.run_folder import import_tensorflow
-from pipeline.source import DataError
+from pipeline.tables.source import DataError
 
 READ_BATCH = 1024
 """Records handed to Python at once: one by one, the iterator costs 15 times as much."""

@@ -12,9 +12,9 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from pipeline.clean_rows import CleanRows, MergedRows
 from pipeline.data_folder import SPLIT_NAMES
-from pipeline.source import DataError, Source
+from pipeline.tables.clean_rows import CleanRows, MergedRows
+from pipeline.tables.source import DataError, Source
 
 MIN_ROWS = 50
 """Fewer usable rows leave a tenth with so few that its accuracy says nothing."""

@@ -19,7 +19,7 @@ from sentencepiece import sentencepiece_model_pb2
 
 from pipeline.config import PAD_ID, UNK_ID
 from pipeline.normalisation import build_normaliser, normalise, normalise_all
-from pipeline.source import DataError
+from pipeline.tables.source import DataError
 
 __all__ = ["encode_texts", "load_processor", "normalise", "train_tokenizer"]
 

@@ -41,8 +41,8 @@ from pipeline.run_folder import (
     remove_run,
     write_run,
 )
-from pipeline.service_client import service_errors
-from pipeline.service_config import ServiceConfig
+from pipeline.service.client import service_errors
+from pipeline.service.config import ServiceConfig
 from pipeline.shards import read_shard
 from pipeline.word_list import rank_words, write_words
 

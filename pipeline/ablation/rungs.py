@@ -34,7 +34,7 @@ from pipeline.dataset import (
     make_training_stream,
     tokenise_batch,
 )
-from pipeline.service_config import ServiceConfig
+from pipeline.service.config import ServiceConfig
 
 AUTOTUNE = tf.data.AUTOTUNE
 SHUFFLE_ROWS = 10_000

@@ -13,7 +13,7 @@ import threading
 
 import click
 
-from pipeline.service import ServerConfig, run_service
+from pipeline.service.server import ServerConfig, run_service
 
 WORKERS = 2
 

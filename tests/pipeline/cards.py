@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pipeline.data_card_fields import (
+from pipeline.data_card.fields import (
     BalanceCard,
     ClassCard,
     DataCard,
@@ -13,7 +13,7 @@ from pipeline.data_card_fields import (
     SplitCard,
     VocabularyCard,
 )
-from pipeline.text_statistics import Histogram, LengthSummary
+from pipeline.data_card.text_statistics import Histogram, LengthSummary
 
 LENGTHS = LengthSummary(
     min=1, mean=3.25, quantiles={"p1": 1, "p25": 2, "p50": 3, "p75": 4, "p90": 5, "p99": 6}, max=7

@@ -19,7 +19,7 @@ from hypothesis import settings
 from pipeline.config import PrepareConfig
 from pipeline.data_folder import PreparedData
 from pipeline.prepare import prepare
-from pipeline.source import SourceConfig
+from pipeline.tables.source import SourceConfig
 from pipeline.tokenizer import load_processor
 
 # The machine that runs the tests is shared: a pause of it is no failure of ours.

@@ -17,8 +17,8 @@ import pytest
 from pipeline.config import PrepareConfig
 from pipeline.data_folder import read_prepared
 from pipeline.prepare import prepare
-from pipeline.source import DataError, SourceConfig
-from pipeline.source_bytes import SourceLimits
+from pipeline.tables.source import DataError, SourceConfig
+from pipeline.tables.source_bytes import SourceLimits
 
 MakeRows = Callable[[int], list[tuple[str, str]]]
 MakeTable = Callable[..., SourceConfig]
@@ -226,7 +226,7 @@ import sys
 from pathlib import Path
 import pipeline.prepare as module
 from pipeline.config import PrepareConfig
-from pipeline.source import SourceConfig
+from pipeline.tables.source import SourceConfig
 
 def hang(folder, *args, **kwargs):
     (folder / "reached").write_text("")

@@ -14,7 +14,7 @@ from pipeline.baseline import count_hits, measure_baseline, read_baseline
 from pipeline.config import PrepareConfig
 from pipeline.data_folder import PreparedData, read_prepared
 from pipeline.prepare import prepare
-from pipeline.source import SourceConfig
+from pipeline.tables.source import SourceConfig
 
 pytestmark = pytest.mark.slow  # writing shards takes TensorFlow
 

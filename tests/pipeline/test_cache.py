@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 from pipeline.cache_folder import CacheConfig, clean_caches
-from pipeline.source import DataError
+from pipeline.tables.source import DataError
 
 pytestmark = pytest.mark.slow
 

@@ -21,7 +21,7 @@ from pipeline.cache_folder import (
     compute_cache_key,
     open_cache_folder,
 )
-from pipeline.source import DataError
+from pipeline.tables.source import DataError
 
 ROOT = Path(__file__).parents[2]
 KEY = "ab" * 32

@@ -8,7 +8,7 @@ import pytest
 
 from pipeline.config import FilterConfig
 from pipeline.data_config import DataConfig, read_data_config
-from pipeline.source import DataError, resolve_source
+from pipeline.tables.source import DataError, resolve_source
 
 
 def read(folder: Path, content: str | bytes) -> DataConfig:

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from pipeline.data_folder import PreparedData, name_shard, read_key, read_prepared, write_split
-from pipeline.source import DataError
+from pipeline.tables.source import DataError
 
 pytestmark = pytest.mark.slow  # writing shards takes TensorFlow
 

@@ -13,7 +13,7 @@ from rich.console import Console
 from pipeline import prepare as prepare_module
 from pipeline.config import FilterConfig, PrepareConfig
 from pipeline.data_options import data_options, prepare_data
-from pipeline.source import Source
+from pipeline.tables.source import Source
 
 Asked = tuple[Source, PrepareConfig, Path]
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from pipeline.folder_swap import locked_folder, publish_folder
-from pipeline.source import DataError
+from pipeline.tables.source import DataError
 
 
 def publish(folder: Path, content: str) -> None:

@@ -18,7 +18,7 @@ from pipeline.config import FilterConfig, PrepareConfig
 from pipeline.data_folder import PreparedData
 from pipeline.normalisation import normalise
 from pipeline.prepare import compute_key, prepare
-from pipeline.source import EMBEDDED_DATASET, SourceConfig, resolve_source
+from pipeline.tables.source import EMBEDDED_DATASET, SourceConfig, resolve_source
 from pipeline.tokenizer import encode_texts, load_processor
 
 pytestmark = pytest.mark.slow  # writing shards takes TensorFlow

@@ -8,7 +8,7 @@ from types import ModuleType
 
 import pytest
 
-from pipeline.source import REPOSITORY
+from pipeline.tables.source import REPOSITORY
 
 
 @pytest.fixture(scope="module")

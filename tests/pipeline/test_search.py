@@ -20,7 +20,7 @@ TRAINING = TrainConfig(num_epochs=1, batch_size=64, num_predict=2)
 @pytest.fixture(scope="module")
 def data(tmp_path_factory: pytest.TempPathFactory) -> Any:
     from pipeline.prepare import prepare
-    from pipeline.source import resolve_source
+    from pipeline.tables.source import resolve_source
 
     folder = tmp_path_factory.mktemp("data")
     rows = [

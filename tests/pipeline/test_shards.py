@@ -9,7 +9,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from pipeline.shards import read_shard, write_shard
-from pipeline.source import DataError
+from pipeline.tables.source import DataError
 
 pytestmark = pytest.mark.slow
 

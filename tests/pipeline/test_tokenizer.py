@@ -14,8 +14,8 @@ from sentencepiece import SentencePieceProcessor, sentencepiece_model_pb2
 from pipeline import tokenizer
 from pipeline.config import UNK_ID
 from pipeline.data_folder import PreparedData
-from pipeline.source import EMBEDDED_DATASET, DataError, SourceConfig
-from pipeline.table import read_rows
+from pipeline.tables.source import EMBEDDED_DATASET, DataError, SourceConfig
+from pipeline.tables.table import read_rows
 from pipeline.tokenizer import encode_texts, load_processor, normalise, train_tokenizer
 
 KOREAN = ["한국어 뉴스 제목", "오늘의 날씨는 맑음", "경제 뉴스 속보"] * 3

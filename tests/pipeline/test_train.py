@@ -38,7 +38,7 @@ def table_path(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def data(table_path: Path, tmp_path_factory: pytest.TempPathFactory) -> Any:
     from pipeline.prepare import prepare
-    from pipeline.source import resolve_source
+    from pipeline.tables.source import resolve_source
 
     config = PrepareConfig(vocab_size=100, max_tokens=16, shards=2)
     folder = tmp_path_factory.mktemp("data") / "things"
@@ -235,7 +235,7 @@ def test_a_training_killed_in_its_epochs_ends_like_an_unbroken_one(
 
 
 def test_a_deterministic_training_takes_no_rows_from_a_service(data: Any, tmp_path: Path) -> None:
-    from pipeline.service_config import ServiceConfig
+    from pipeline.service.config import ServiceConfig
     from pipeline.train import train
 
     service = ServiceConfig(address="grpc://127.0.0.1:5050")

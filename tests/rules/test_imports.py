@@ -22,13 +22,13 @@ CONFINED = {
     "boto3": {"export/s3.py"},
     "tf2onnx": {"export/tf2onnx_graph.py"},
     "pyarrow": {
-        *("pipeline/csv_rows.py", "pipeline/parquet_rows.py"),
+        *("pipeline/tables/csv_rows.py", "pipeline/tables/parquet_rows.py"),
         *("export/text_table.py", "export/scored_table.py"),
     },
     "ray": {"export/score_ray.py"},
     "matplotlib": {"pipeline/plots.py"},
     "psutil": {"pipeline/ablation/worker.py"},
-    "sklearn": {"pipeline/baseline.py", "pipeline/label_noise.py"},
+    "sklearn": {"pipeline/baseline.py", "pipeline/data_card/label_noise.py"},
 }
 """Third parties that one module each may import."""
 NEVER = {"pickle", "cPickle", "dill", "joblib", "shelve", "marshal"}

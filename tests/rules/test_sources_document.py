@@ -7,11 +7,11 @@ import re
 from pathlib import Path
 from typing import get_args
 
-from pipeline.clean_rows import clean_rows
 from pipeline.config import PrepareConfig, TableFormat
 from pipeline.data_config import read_data_config
-from pipeline.source import resolve_source
-from pipeline.text_spool import TextSpool
+from pipeline.tables.clean_rows import clean_rows
+from pipeline.tables.source import resolve_source
+from pipeline.tables.text_spool import TextSpool
 
 ROOT = Path(__file__).parents[2]
 DOCUMENT = (ROOT / "docs" / "sources.md").read_text(encoding="utf-8")
@@ -52,7 +52,7 @@ def test_the_config_runs_and_does_what_its_comments_say(tmp_path: Path) -> None:
 def test_every_format_and_every_reason_stands_in_a_table() -> None:
     assert set(re.findall(r"^\| `(\w+)` \| `\.", DOCUMENT, re.M)) == set(get_args(TableFormat))
     code = "".join(
-        (ROOT / "pipeline" / f"{name}.py").read_text(encoding="utf-8")
+        (ROOT / "pipeline" / "tables" / f"{name}.py").read_text(encoding="utf-8")
         for name in ("csv_rows", "json_rows", "fasttext_rows", "parquet_rows", "clean_rows")
     )
     raised = re.findall(r'(?:reason=|_UnusableError\(|return |else )"(\w+)"', code)

@@ -15,7 +15,7 @@ from pipeline.ablation.measure import AblationError, Children, measure
 from pipeline.ablation.schedule import PROFILES
 from pipeline.config import ModelConfig, TrainConfig
 from pipeline.data_folder import PreparedData
-from pipeline.service_config import is_listening, parse_address
+from pipeline.service.config import is_listening, parse_address
 
 
 @pytest.mark.slow

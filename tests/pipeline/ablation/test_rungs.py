@@ -103,7 +103,7 @@ def test_two_epochs_are_every_row_exactly_once(
     table: Table, tmp_path: Path, rung: str, request: pytest.FixtureRequest
 ) -> None:
     from pipeline.ablation.rungs import RUNGS as REGISTERED
-    from pipeline.service_config import ServiceConfig
+    from pipeline.service.config import ServiceConfig
 
     service = None
     if rung == "service":
