@@ -16,7 +16,15 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from pipeline.ablation.schedule import PRODUCT, YARDSTICK, Profile, is_round_due, make_round
+from pipeline.ablation.schedule import (
+    PRODUCT,
+    YARDSTICK,
+    Profile,
+    Task,
+    is_training_due,
+    make_round,
+    order_training,
+)
 from pipeline.config import ModelConfig, TrainConfig
 from pipeline.data_folder import PreparedData
 from pipeline.run_folder import import_tensorflow
@@ -175,56 +183,64 @@ def measure(
     advance("numbering rows", 0, 1)
     sample = write_sample(data, folder, max_rows=profile.max_rows)
     children = Children()
-    measurements: list[dict[str, Any]] = []
-    rounds_s: list[float] = []
+    measurements: dict[Task, dict[str, Any]] = {}
 
-    def run_round(service: str | None) -> None:
-        begun = time.monotonic()
-        tasks = make_round(rungs, list(latencies), number=len(rounds_s), seed=seed)
-        for done, task in enumerate(tasks):
-            advance(f"round {task.round + 1}: {task.rung}, {task.storage}", done, len(tasks))
-            caches = scratch / "caches"
-            caches.mkdir()
-            is_training = task.round == 0 and (
-                profile.is_training_all or task.rung in (YARDSTICK, PRODUCT)
-            )
-            is_product = task.rung == PRODUCT
-            result = children.run(
-                {
-                    **asdict(task),
-                    "latency": latencies[task.storage],
-                    "sample": str(folder),
-                    "scratch": str(caches),
-                    "max_rows": profile.element_rows if _is_per_element(task.rung) else sys.maxsize,
-                    "later_s": profile.later_s,
-                    "max_later": profile.max_later,
-                    "model": model.to_json(),
-                    "training": training.to_json(),
-                    "service": service,
-                    "warm_steps": profile.warm_steps,
-                    "preloaded_steps": profile.steps,
-                    "steps": is_training * (profile.product_steps if is_product else profile.steps),
-                    "timeout_s": profile.timeout_s,
-                }
-            )
-            measurements.append({**asdict(task), **result})
-            shutil.rmtree(caches)
-        rounds_s.append(time.monotonic() - begun)
+    def run(task: Task, service: str | None, steps: int) -> dict[str, Any]:
+        caches = scratch / "caches"
+        caches.mkdir()
+        result = children.run(
+            {
+                **asdict(task),
+                "latency": latencies[task.storage],
+                "sample": str(folder),
+                "scratch": str(caches),
+                "max_rows": profile.element_rows if _is_per_element(task.rung) else sys.maxsize,
+                "later_s": profile.later_s,
+                "max_later": profile.max_later,
+                "model": model.to_json(),
+                "training": training.to_json(),
+                "service": service,
+                "warm_steps": profile.warm_steps,
+                "preloaded_steps": profile.steps,
+                "steps": steps,
+                "timeout_s": profile.timeout_s,
+            }
+        )
+        shutil.rmtree(caches)
+        return result
 
-    def run_rounds(service: str | None) -> None:
-        while is_round_due(profile, elapsed_s=time.monotonic() - started, rounds_s=rounds_s):
-            run_round(service)
+    def run_all(service: str | None) -> None:
+        storages = list(latencies)
+        for number in range(profile.rounds):
+            tasks = make_round(rungs, storages, number=number, seed=seed)
+            for done, task in enumerate(tasks):
+                advance(f"round {number + 1}: {task.rung}, {task.storage}", done, len(tasks))
+                measurements[task] = {**asdict(task), **run(task, service, steps=0)}
+        pairs = order_training(rungs, storages, is_all=profile.is_training_all)
+        longest_s = 0.0
+        for done, (rung, storage) in enumerate(pairs):
+            begun = time.monotonic()
+            if not is_training_due(
+                rung, elapsed_s=begun - started, longest_s=longest_s, limit_s=profile.limit_s
+            ):
+                continue
+            advance(f"training: {rung}, {storage}", done, len(pairs))
+            task = Task(round=0, rung=rung, storage=storage)
+            steps = profile.product_steps if rung == PRODUCT else profile.steps
+            measurements[task].update(run(task, service, steps))
+            if rung not in (PRODUCT, YARDSTICK):  # the default trains many times as long
+                longest_s = max(longest_s, time.monotonic() - begun)
 
     if "service" in rungs:
         advance("starting the data service", 0, 1)
         with run_service() as address:
-            run_rounds(address)
+            run_all(address)
     else:
-        run_rounds(None)
+        run_all(None)
     return {
         "sample_rows": len(sample.classes),
         "calibration": _calibrate(sample.shards[0], sample.shard_rows[0], latencies),
-        "measurements": measurements,
+        "measurements": list(measurements.values()),
         "seconds": time.monotonic() - started,
     }
 

@@ -1,9 +1,9 @@
-"""In which order the children run, how thorough an ablation is, and when its rounds end.
+"""In which order the children run, and how thorough an ablation is.
 
 A round is every (rung, storage) once, in seeded random order: what slows the machine for a while
 slows neighbours of a random kind, not always the same rung, and ratios are taken within a round.
-The first round also trains some steps in each child; further rounds are begun as long as they
-likely end within the profile's time.
+Behind the rounds some steps are trained from one rung after the other, the most telling first, as
+long as the profile's time lasts.
 """
 
 from __future__ import annotations
@@ -26,9 +26,8 @@ class Profile:
         name: What the report calls it.
         max_rows: Most rows that the rungs on batches read.
         element_rows: Most rows that the rungs on single rows read, in whole shards.
-        min_rounds: Rounds that are run however long they take; a verdict needs two.
-        max_rounds: Most rounds.
-        limit_s: No further round is begun that would likely end behind it.
+        rounds: Rounds; a verdict needs two.
+        limit_s: No training is begun that would likely end behind it, but those of promises.
         later_s: Later epochs are repeated for so long.
         max_later: Most later epochs in one process.
         warm_steps: Training steps before those that count.
@@ -41,8 +40,7 @@ class Profile:
     name: str
     max_rows: int
     element_rows: int
-    min_rounds: int
-    max_rounds: int
+    rounds: int
     limit_s: float
     later_s: float
     max_later: int
@@ -58,16 +56,15 @@ PROFILES = {
     for profile in (
         Profile(
             name="full",
-            max_rows=100_000,
-            element_rows=24_000,
-            min_rounds=2,
-            max_rounds=5,
-            limit_s=560.0,
+            max_rows=32_000,
+            element_rows=8_000,  # four shards, as many as are read at once
+            rounds=2,
+            limit_s=540.0,
             later_s=1.0,
             max_later=5,
             warm_steps=3,
             steps=8,
-            product_steps=300,  # more than one window of 256 batches, so a change of windows too
+            product_steps=150,  # more than one epoch, so a change of windows too
             is_training_all=True,
             timeout_s=300.0,
         ),
@@ -76,8 +73,7 @@ PROFILES = {
             name="quick",
             max_rows=24_000,
             element_rows=3_000,
-            min_rounds=1,
-            max_rounds=2,
+            rounds=1,
             limit_s=80.0,
             later_s=0.2,
             max_later=3,
@@ -117,14 +113,33 @@ def make_round(
     return tasks
 
 
-def is_round_due(profile: Profile, *, elapsed_s: float, rounds_s: Sequence[float]) -> bool:
-    """Return whether another round has to run, or likely ends within the profile's limit.
+def order_training(
+    rungs: Sequence[str], storages: Sequence[str], *, is_all: bool
+) -> list[tuple[str, str]]:
+    """Return the (rung, storage) pairs to train from, the most telling first.
 
     Args:
-        profile: How thorough.
-        elapsed_s: Since the ablation began.
-        rounds_s: How long each round so far took; the first trains, too, and takes longest.
+        rungs: Names, in the order of the ladder.
+        storages: Names.
+        is_all: Whether the other rungs follow on the first storage.
+
+    Returns:
+        What promises are about on every storage, then the rest.
     """
-    if len(rounds_s) < profile.min_rounds:
-        return True
-    return len(rounds_s) < profile.max_rounds and elapsed_s + min(rounds_s) <= profile.limit_s
+    promised = [rung for rung in (PRODUCT, YARDSTICK) if rung in rungs]
+    order = [(rung, storage) for storage in storages for rung in promised]
+    if is_all:
+        order += [(rung, storages[0]) for rung in rungs if rung not in promised]
+    return order
+
+
+def is_training_due(rung: str, *, elapsed_s: float, longest_s: float, limit_s: float) -> bool:
+    """Return whether a rung has to be trained from, or that likely ends within the limit.
+
+    Args:
+        rung: Name.
+        elapsed_s: Since the ablation began.
+        longest_s: Of the trainings so far.
+        limit_s: Of the profile.
+    """
+    return rung in (PRODUCT, YARDSTICK) or elapsed_s + longest_s <= limit_s

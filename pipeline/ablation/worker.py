@@ -22,7 +22,6 @@ from typing import Any
 import keras
 import numpy as np
 import psutil
-import tensorflow as tf
 
 from pipeline.ablation.rungs import RUNGS, Epochs, Setting
 from pipeline.ablation.sample import DeliveryError, Sample, check_delivery, read_sample
@@ -123,18 +122,18 @@ def measure_rung(job: dict[str, Any]) -> dict[str, Any]:
         job: `rung`, `latency` (fields, or null for the local disk), `sample` and `scratch`
             (folders), `max_rows`, `later_s` and `max_later` (stop rules of the later epochs),
             `model` and `training` (fields of their configs), `service` (address, or null),
-            `steps`, `warm_steps`, `preloaded_steps` (0 steps: no training).
+            `steps`, `warm_steps`, `preloaded_steps` (0 steps: epochs are read; otherwise a model
+            is trained from them instead).
 
     Returns:
         JSON values: `rows`, `first_batch_s`, `first_epoch_s`, `later_epochs_s`, `memory_bytes`,
-        `padded_tokens`, `waiting` (fields, or null).
+        `padded_tokens`, and null for `waiting`; or its fields and nothing else.
     """
     sample = read_sample(Path(job["sample"]))
     model_config = ModelConfig(**job["model"])
     training = TrainConfig(**job["training"])
     share_threads(model_config.directions)
     keras.utils.set_random_seed(training.seed)
-    tf.get_logger().setLevel("ERROR")  # the snapshot op's notes on names of nodes, nine a rung
     latency = Latency(**job["latency"]) if job["latency"] else None
     rung = RUNGS[job["rung"]]
     chosen = sample.choose_shards(job["max_rows"])
@@ -151,6 +150,8 @@ def measure_rung(job: dict[str, Any]) -> dict[str, Any]:
         scratch=Path(job["scratch"]),
         service=ServiceConfig(address=job["service"]) if job["service"] else None,
     )
+    if job["steps"]:
+        return {"waiting": _train(rung.build(setting), sample, model_config, training, job)}
     _warm_up(setting, rows=sample.shard_rows[chosen[0]])
     baseline = read_private_bytes()
     with watch_memory() as highest:
@@ -161,7 +162,7 @@ def measure_rung(job: dict[str, Any]) -> dict[str, Any]:
         later_s: list[float] = []
         while not later_s or (sum(later_s) < job["later_s"] and len(later_s) < job["max_later"]):
             later_s.append(reader.read()[1])
-    result = {
+    return {
         "rows": len(expected),
         "first_batch_s": first_batch_s,
         "first_epoch_s": first_epoch_s,
@@ -170,9 +171,6 @@ def measure_rung(job: dict[str, Any]) -> dict[str, Any]:
         "padded_tokens": reader.padded_tokens,
         "waiting": None,
     }
-    if job["steps"]:
-        result["waiting"] = _train(epochs, sample, model_config, training, job)
-    return result
 
 
 def _warm_up(setting: Setting, *, rows: int) -> None:

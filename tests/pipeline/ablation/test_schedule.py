@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.ablation.schedule import PROFILES, is_round_due, make_round
+from pipeline.ablation.schedule import PROFILES, is_training_due, make_round, order_training
 
 
 @given(
@@ -35,18 +35,32 @@ def test_rounds_and_seeds_differ_in_order() -> None:
     assert len(orders) == 3
 
 
+def test_what_promises_are_about_is_trained_from_first_and_on_every_storage() -> None:
+    rungs = ["naive", "prefetch", "default", "service"]
+    storages = ["local", "remote"]
+    promised = [
+        *(("default", "local"), ("naive", "local")),
+        *(("default", "remote"), ("naive", "remote")),
+    ]
+    assert order_training(rungs, storages, is_all=False) == promised
+    rest = [("prefetch", "local"), ("service", "local")]
+    assert order_training(rungs, storages, is_all=True) == promised + rest
+    assert order_training(["naive"], ["remote"], is_all=True) == [("naive", "remote")]
+
+
 @pytest.mark.parametrize(
-    ("elapsed_s", "rounds_s", "expected"),
+    ("rung", "elapsed_s", "longest_s", "expected"),
     [
-        (9999.0, [], True),
-        (9999.0, [5000.0], True),  # a verdict needs two rounds
-        (300.0, [150.0, 100.0], True),
-        (480.0, [150.0, 100.0], False),
-        (50.0, [10.0] * 5, False),
+        ("prefetch", 500.0, 40.0, True),
+        ("prefetch", 501.0, 40.0, False),
+        ("default", 9999.0, 40.0, True),  # a promise is looked at however late it is
+        ("naive", 9999.0, 40.0, True),
     ],
 )
-def test_a_further_round_is_begun_only_where_it_likely_ends_in_time(
-    elapsed_s: float, rounds_s: list[float], expected: bool
+def test_a_training_is_begun_only_where_it_likely_ends_in_time(
+    rung: str, elapsed_s: float, longest_s: float, expected: bool
 ) -> None:
-    found = is_round_due(PROFILES["full"], elapsed_s=elapsed_s, rounds_s=rounds_s)
+    limit_s = PROFILES["full"].limit_s
+    assert limit_s == 540.0
+    found = is_training_due(rung, elapsed_s=elapsed_s, longest_s=longest_s, limit_s=limit_s)
     assert found is expected
