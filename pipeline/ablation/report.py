@@ -170,8 +170,8 @@ def _format_measured(report: dict[str, Any], plot: str) -> list[str]:
         "[lowest, highest]. The first epoch counts from the call that builds the dataset. Memory "
         "is the highest of the process beyond what TensorFlow takes by itself; `waiting` the share "
         "of a real training step spent waiting for its batch (n/a where the time was up); the last "
-        "column the step's duration over that on the same batches preloaded. Every epoch was checked to deliver each row "
-        "exactly once.",
+        "column the step's duration over that on the same batches preloaded. Every epoch was "
+        "checked to deliver each row exactly once.",
         "",
         f"![Examples a second against the naive pipeline]({plot})",
         "",
