@@ -23,7 +23,7 @@ all: $(KERNEL)  ## The main job: prepare, train, export, verify, compare (under 
 	$(PY) -m serving_compare compare
 
 help:  ## List the targets
-	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
 
 install: $(KERNEL)  ## Create .venv, install requirements.lock (hashes checked), build the kernel
 
@@ -55,7 +55,7 @@ tune: $(KERNEL)  ## Search hyperparameters with KerasTuner
 data-service: $(KERNEL)  ## Run a tf.data service: a dispatcher and workers that read and tokenise
 	$(PY) -m pipeline data-service $(ARGS)
 
-ablation: $(KERNEL)  ## What each step of a tf.data pipeline is worth on your data (ARGS=--quick: 2 minutes)
+ablation: $(KERNEL)  ## What each step of a tf.data pipeline is worth on your data (ARGS=--quick: 3 minutes)
 	$(PY) -m pipeline ablation $(ARGS)
 
 export: $(KERNEL)  ## Export the newest run: SavedModel, ONNX, lookup tables, proven to agree

@@ -42,7 +42,7 @@ EXIT_CHECK_FAILED = 1
 )
 @click.option("--batch-size", default=TrainConfig.batch_size, show_default=True)
 @click.option("--seed", default=TrainConfig.seed, show_default=True)
-@click.option("--quick", is_flag=True, help="Under 2 minutes, rough, too small for the promises.")
+@click.option("--quick", is_flag=True, help="Three minutes, rough, too small for the promises.")
 @click.option(
     "--docs",
     "docs_folder",
