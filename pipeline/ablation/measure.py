@@ -72,6 +72,7 @@ def run_service() -> Iterator[str]:
             process.wait(END_TIMEOUT_S)
         except subprocess.TimeoutExpired:
             process.kill()
+            process.wait()
         process.stdout.close()
 
 

@@ -24,6 +24,8 @@ def _end_with_parent() -> None:
 
 
 if __name__ == "__main__":
+    # A shell starts what runs in the background with this signal ignored.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     threading.Thread(target=_end_with_parent, daemon=True).start()
     with contextlib.suppress(KeyboardInterrupt):
         run_service(ServerConfig(workers=WORKERS, port=int(sys.argv[1])), click.echo)

@@ -54,6 +54,7 @@ def test_the_ladder_is_measured_in_child_processes(prepared: PreparedData, tmp_p
 def test_a_service_ends_with_the_process_that_started_it() -> None:
     code = (
         "import os, signal\n"
+        "signal.signal(signal.SIGINT, signal.SIG_IGN)\n"  # as in the background of a shell
         "from pipeline.ablation.measure import run_service\n"
         "with run_service() as address:\n"
         "    os.write(1, address.encode())\n"
