@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from rich import box
 from rich.table import Table
 
 from pipeline.ablation.plot import draw_ladder
@@ -37,6 +38,10 @@ HEADER = (
     "waiting",
     "step against preloaded",
 )
+
+
+TERMINAL_HEADER = ("rung", "first\nex/s", "", "later\nex/s", "", "MB", "pad", "wait")
+"""Fits into 80 columns: medians only. The intervals and the rest stand in the report."""
 
 
 class ReportError(ValueError):
@@ -147,11 +152,16 @@ def make_tables(report: dict[str, Any]) -> list[Table]:
     """Return one table a storage for the terminal."""
     tables = []
     for storage in report["latencies"]:
-        table = Table(title=_describe_storage(report, storage), title_justify="left")
-        for index, column in enumerate(HEADER):
-            table.add_column(column, justify="right" if index else "left", no_wrap=not index)
-        for cells in _rows(report, storage):
-            table.add_row(*cells)
+        table = Table(
+            title=_describe_storage(report, storage), title_justify="left", box=box.SIMPLE_HEAD
+        )
+        for index, column in enumerate(TERMINAL_HEADER):
+            table.add_column(column, justify="right" if index else "left", no_wrap=True)
+        for rung, first, ratio, later, later_ratio, _, memory, padded, waiting, _ in _rows(
+            report, storage
+        ):
+            medians = (ratio.partition(" ")[0], later_ratio.partition(" ")[0])
+            table.add_row(rung, first, medians[0], later, medians[1], memory, padded, waiting)
         tables.append(table)
     return tables
 
