@@ -52,6 +52,11 @@ WIDTHS = (8, 12, 16, 24, 32, 48, 64, 96, 128, 192, 256)
 """Padded widths under XLA, which compiles the step once a shape: few shapes, little padding."""
 
 
+FEATURES = {
+    "text": tf.io.FixedLenFeature([], tf.string),
+    "label": tf.io.FixedLenFeature([], tf.int64),
+}
+"""What a record of a shard holds."""
 IN_MEMORY = CacheConfig()
 
 
@@ -150,13 +155,9 @@ def _read_batches(
     )
 
 
-def _parse_batch(serialised: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+def parse_batch(serialised: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
     """Parse (b,) serialised examples into (b,) raw strings and (b,) int32 labels."""
-    features = {
-        "text": tf.io.FixedLenFeature([], tf.string),
-        "label": tf.io.FixedLenFeature([], tf.int64),
-    }
-    examples = tf.io.parse_example(serialised, features)
+    examples = tf.io.parse_example(serialised, FEATURES)
     return examples["text"], tf.cast(examples["label"], tf.int32)
 
 
@@ -184,7 +185,7 @@ def make_id_blocks(
     tokenizer = make_tokenizer(tokenizer_path)
 
     def parse_and_tokenise(serialised: tf.Tensor) -> tuple[tf.RaggedTensor, tf.Tensor]:
-        texts, labels = _parse_batch(serialised)
+        texts, labels = parse_batch(serialised)
         return tokenise_words(tokenizer, texts, max_tokens), labels
 
     return _read_batches(shards, open_shard, deterministic=deterministic).map(
@@ -207,7 +208,7 @@ def _make_text_blocks(
     tokenizer = make_tokenizer(tokenizer_path)
 
     def parse_and_measure(serialised: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
-        texts, labels = _parse_batch(serialised)
+        texts, labels = parse_batch(serialised)
         return texts, tokenise_words(tokenizer, texts, max_tokens).row_lengths(), labels
 
     return _read_batches(shards, open_shard, deterministic=True).map(
@@ -299,7 +300,8 @@ def make_training_stream(
         num_rows=num_rows,
         make_key=lambda: compute_cache_key([*shards, tokenizer_path, Path(__file__)], options),
     )
-    sampler = make_tokenizer(tokenizer_path, subword_sampling=subword_sampling)
+    if subword_sampling:
+        sampler = make_tokenizer(tokenizer_path, subword_sampling=subword_sampling)
     num_windows = -(-num_rows // window_rows)
 
     def cut_window(index: tf.Tensor, block: tuple[Any, ...]) -> tf.data.Dataset:
@@ -337,7 +339,7 @@ def make_training_stream(
         windows.repeat()
         .prefetch(1)  # the next window is read and tokenised while this one is trained on
         .enumerate()
-        .flat_map(lambda index, block: cut_window(index, block))
+        .flat_map(cut_window)
         .skip(start_step)
         .apply(tf.data.experimental.assert_cardinality(tf.data.INFINITE_CARDINALITY))
         .prefetch(tf.data.AUTOTUNE)

@@ -22,16 +22,17 @@ from pathlib import Path
 from typing import Literal
 
 import tensorflow as tf
-import tensorflow_text as tf_text
 
 from pipeline.ablation.storage import OpenShard
 from pipeline.cache_folder import CacheConfig, CacheMode
 from pipeline.config import PAD_ID, UNK_ID
 from pipeline.dataset import (
+    FEATURES,
     WINDOW_ROWS,
     make_id_blocks,
     make_tokenizer,
     make_training_stream,
+    parse_batch,
     tokenise_batch,
 )
 from pipeline.service.config import ServiceConfig
@@ -41,10 +42,6 @@ SHUFFLE_ROWS = 10_000
 """Buffer of the classic shuffle: what tutorials use; the window shuffles 65,536 rows."""
 CYCLE = 4
 """Shards read at once, as in the product's own pipeline."""
-FEATURES = {
-    "text": tf.io.FixedLenFeature([], tf.string),
-    "label": tf.io.FixedLenFeature([], tf.int64),
-}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -161,13 +158,15 @@ def make_row_parser(setting: Setting) -> Callable[[tf.Tensor], tuple[tf.Tensor, 
     return parse_and_tokenise
 
 
-def parse_batch(
-    tokenizer: tf_text.SentencepieceTokenizer, serialised: tf.Tensor, max_tokens: int
-) -> tuple[tf.RaggedTensor, tf.Tensor]:
-    """Turn (B,) serialised examples into (B, None) ragged ids and (B,) labels, three ops in all."""
-    examples = tf.io.parse_example(serialised, FEATURES)
-    ids = tokenise_batch(tokenizer, examples["text"], max_tokens)
-    return ids, tf.cast(examples["label"], tf.int32)
+def make_batch_parser(setting: Setting) -> Callable[[tf.Tensor], tuple[tf.Tensor, tf.Tensor]]:
+    """Return a function from (B,) serialised examples to ((B, T) ids, (B,) labels)."""
+    tokenizer = make_tokenizer(setting.tokenizer_path)
+
+    def tokenise_and_pad(serialised: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        texts, labels = parse_batch(serialised)
+        return tokenise_batch(tokenizer, texts, setting.max_tokens).to_tensor(PAD_ID), labels
+
+    return tokenise_and_pad
 
 
 def shuffle_and_pad(rows: tf.data.Dataset, setting: Setting) -> tf.data.Dataset:
@@ -358,27 +357,17 @@ def vectorised_map(setting: Setting) -> Epochs:
     Shuffling serialised strings before the batch is cheap: they are moved, not computed with.
     Expect several times the naive pipeline, from one thread, by removing operations.
     """
-    tokenizer = make_tokenizer(setting.tokenizer_path)
-
-    def tokenise_and_pad(serialised: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        ids, labels = parse_batch(tokenizer, serialised, setting.max_tokens)
-        return ids.to_tensor(PAD_ID), labels
-
     rows = read_in_sequence(setting).shuffle(SHUFFLE_ROWS, seed=setting.seed)
-    return Epochs(dataset=rows.batch(setting.batch_size).map(tokenise_and_pad))
+    return Epochs(dataset=rows.batch(setting.batch_size).map(make_batch_parser(setting)))
 
 
 @rung("+ parallel interleave, parallel map, prefetch", base="on top", per_element=False)
 def vectorised_parallel(setting: Setting) -> Epochs:
     """The classics again, now that a unit of work is a batch and worth giving to a thread."""
-    tokenizer = make_tokenizer(setting.tokenizer_path)
-
-    def tokenise_and_pad(serialised: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        ids, labels = parse_batch(tokenizer, serialised, setting.max_tokens)
-        return ids.to_tensor(PAD_ID), labels
-
     rows = read_in_parallel(setting).shuffle(SHUFFLE_ROWS, seed=setting.seed)
-    batches = rows.batch(setting.batch_size).map(tokenise_and_pad, num_parallel_calls=AUTOTUNE)
+    batches = rows.batch(setting.batch_size).map(
+        make_batch_parser(setting), num_parallel_calls=AUTOTUNE
+    )
     return Epochs(dataset=batches.prefetch(AUTOTUNE))
 
 
