@@ -97,7 +97,7 @@ test-fast: $(KERNEL)  ## The tests that need no TensorFlow (about two minutes)
 	$(PY) -m pytest -q -m "not slow"
 
 test-slow: $(KERNEL)
-	$(PY) -m pytest -q -m slow
+	$(PY) -m pytest -q -m slow -n auto --maxprocesses 4 --dist loadfile
 
 test: lint types test-fast test-slow  ## Lint, types, all tests (under 20 minutes)
 
