@@ -23,6 +23,7 @@ from serving_compare.command_line import (
 )
 from serving_compare.compare import choose_backends, make_questions, run_comparison
 from serving_compare.losses import list_losses
+from serving_compare.markdown_report import format_harness
 from serving_compare.report import (
     RAW_FOLDER,
     build_report,
@@ -33,7 +34,9 @@ from serving_compare.report import (
 )
 from serving_compare.results import merge_results, read_results
 from serving_compare.schedule import PROFILES
-from serving_compare.tables import format_harness, make_tables, print_tables
+from serving_compare.server.command import serve
+from serving_compare.tables import make_tables
+from serving_compare.text_table import print_tables
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -158,6 +161,7 @@ def _print_report(console: Console, report: dict[str, Any], folder: Path) -> Non
 
 
 main.add_command(bench)
+main.add_command(serve)
 
 if __name__ == "__main__":
     main()

@@ -10,22 +10,17 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from serving_compare.backends import NULL
+from serving_compare.pairs import has_pair, list_pairs, name_kind, orient_pair
 from serving_compare.statistics import MIN_ROUNDS_TO_CLAIM
 
 Json = Mapping[str, Any]
 LOOKUP = "lookup"
-KIND_NAMES = {
-    "tokens": "ids in, tokens",
-    "title_text": "string in, characters",
-    "title_ids": "the same titles' ids in, characters",
-    "batch": "batches of",
-    "cold_start": "cold start",
-}
-_AMOUNTS: dict[str, Callable[[Json], float]] = {
-    "Size on disk, ids in": lambda backend: float(backend["size"]["ids_bytes"]),
-    "Size on disk, string in": lambda backend: float(backend["size"]["text_bytes"]),
-    "Peak memory up to the first answer": lambda backend: float(
-        backend["memory"]["peak_bytes"]["median"]
+_AMOUNTS: dict[str, Callable[[Json], float | None]] = {
+    "Size on disk, ids in": lambda backend: backend["size"]["ids_bytes"],
+    "Size on disk, string in": lambda backend: backend["size"]["text_bytes"],
+    "Peak memory up to the first answer": lambda backend: backend["memory"]["peak_bytes"]["median"],
+    "Proportional memory up to the first answer": lambda backend: (
+        backend["memory"].get("pss_bytes", {}).get("median")
     ),
 }
 
@@ -46,45 +41,83 @@ def list_losses(report: Json) -> list[str]:
         return ["No other backend was compared."]
     losses = [line for rival in rivals for line in _list_slower(report, rival)]
     losses += _list_larger(report, rivals) + _list_less_accurate(report, rivals)
+    losses += list_http_losses(report.get("http"))
     losses = losses or ["Nowhere, among what was measured on this machine."]
     return losses + _list_undecided(report, rivals)
 
 
-def find_pair(pairs: Sequence[Json], rival: str) -> tuple[float, list[float] | None, str | None]:
-    """Return how many times the rival's time `lookup`'s is, turned the right way round.
+def list_http_losses(http: Json | None) -> list[str]:
+    """Return where `lookup` loses behind HTTP, and what HTTP leaves of its lead.
 
     Args:
-        pairs: All pairs of one cell, as in report.json.
-        rival: Another backend.
-
-    Returns:
-        rival's time / lookup's time (above 1: lookup is faster), its interval, and the winner.
+        http: The report's section, or None where no server was driven.
     """
-    pair = next(pair for pair in pairs if {pair["first"], pair["second"]} == {rival, LOOKUP})
-    ratio, interval = pair["ratio"], pair["ci95"]
-    if pair["first"] == LOOKUP:
-        ratio, interval = 1 / ratio, interval and [1 / interval[1], 1 / interval[0]]
-    return ratio, interval, pair["winner"]
+    if http is None or LOOKUP not in http["backends"]:
+        return []
+    own = http["backends"][LOOKUP]
+    rivals = {name: found for name, found in http["backends"].items() if name not in (LOOKUP, NULL)}
+    lines = []
+    for rival, found in rivals.items():
+        mine, theirs = own["server"]["max_rate_per_s"], found["server"]["max_rate_per_s"]
+        pair = next(
+            (pair for pair in http["ratios"] if {pair["first"], pair["second"]} == {LOOKUP, rival}),
+            None,
+        )
+        if pair is not None and pair["winner"] == rival:
+            lines.append(
+                f"{rival} answers more requests a second within the p99 of "
+                f"{http['slo_p99_ms']:g} ms: {theirs:,.0f}, lookup {mine:,.0f}."
+            )
+        elif pair is not None and pair["winner"] is None:
+            lines.append(
+                f"Requests a second within the p99 of {http['slo_p99_ms']:g} ms are too close to "
+                f"call against {rival}: lookup {mine:,.0f}, {rival} {theirs:,.0f}."
+            )
+        single, other = own["single_stream"], found["single_stream"]
+        if _is_above(single["ci95"], other["ci95"]):
+            lines.append(
+                f"{rival} is faster over HTTP, one request at a time: {other['median_us']:,.0f} µs,"
+                f" lookup {single['median_us']:,.0f} µs."
+            )
+    return lines + _list_shrunken_leads(own, rivals)
 
 
-def _cells(report: Json) -> list[tuple[str, str, Sequence[Json]]]:
-    """Kind, size and pairs of every cell, cold start last."""
-    cells = [
-        (kind, size, pairs)
-        for kind, sizes in report["ratios"].items()
-        for size, pairs in sizes.items()
-    ]
-    return [*cells, ("cold_start", "", report["cold_start_ratios"])]
+def _list_shrunken_leads(own: Json, rivals: Mapping[str, Json]) -> list[str]:
+    """What a request's fixed price leaves of each lead; below a tenth lost it is not told."""
+    single = own["single_stream"]
+    if not single["in_process_median_us"]:
+        return []
+    parts = []
+    for rival, found in rivals.items():
+        other = found["single_stream"]
+        if not other["in_process_median_us"]:
+            continue
+        inside = other["in_process_median_us"] / single["in_process_median_us"]
+        outside = other["median_us"] / single["median_us"]
+        if inside > 1 and outside < 0.9 * inside:
+            parts.append(f"{inside:.1f}x becomes {outside:.1f}x against {rival}")
+    if not parts:
+        return []
+    share = own["http_share"]["single_stream"]
+    taken = "" if share is None else f" {share:.0%} of a request to lookup is HTTP:"
+    return [f"Behind HTTP the lead shrinks.{taken} {', '.join(parts)}."]
+
+
+def _is_above(interval: Sequence[float] | None, other: Sequence[float] | None) -> bool:
+    """Whether one interval lies wholly above the other."""
+    return interval is not None and other is not None and interval[0] > other[1]
 
 
 def _list_slower(report: Json, rival: str) -> list[str]:
     places: dict[str, list[str]] = {}
-    for kind, size, pairs in _cells(report):
-        ratio, _, winner = find_pair(pairs, rival)
+    for kind, size, pairs in list_pairs(report):
+        if not has_pair(pairs, LOOKUP, rival):
+            continue
+        ratio, _, winner = orient_pair(pairs, LOOKUP, rival)
         if winner == rival:
             places.setdefault(kind, []).append(f"{size} ({1 / ratio:.2f}x)".strip())
     return [
-        f"{rival} is faster: {KIND_NAMES[kind]} {', '.join(sizes)}."
+        f"{rival} is faster: {name_kind(kind)} {', '.join(sizes)}."
         for kind, sizes in places.items()
     ]
 
@@ -93,12 +126,15 @@ def _list_larger(report: Json, rivals: Sequence[str]) -> list[str]:
     lines = []
     for label, find in _AMOUNTS.items():
         own = find(report["backends"][LOOKUP])
-        smaller = {rival: find(report["backends"][rival]) for rival in rivals}
-        smaller = {rival: amount for rival, amount in smaller.items() if amount < own}
-        if smaller:
-            others = ", ".join(
-                f"{rival} {amount / 1e6:.2f} MB" for rival, amount in smaller.items()
-            )
+        if own is None:
+            continue
+        found = {rival: find(report["backends"][rival]) for rival in rivals}
+        others = ", ".join(
+            f"{rival} {amount / 1e6:.2f} MB"
+            for rival, amount in found.items()
+            if amount is not None and amount < own
+        )
+        if others:
             lines.append(f"{label}: lookup {own / 1e6:.2f} MB, {others}.")
     return lines
 
@@ -124,12 +160,12 @@ def _list_undecided(report: Json, rivals: Sequence[str]) -> list[str]:
     lines = []
     for rival in rivals:
         places: dict[str, list[str]] = {}
-        for kind, size, pairs in _cells(report):
-            if find_pair(pairs, rival)[2] is None:
+        for kind, size, pairs in list_pairs(report):
+            if has_pair(pairs, LOOKUP, rival) and orient_pair(pairs, LOOKUP, rival)[2] is None:
                 places.setdefault(kind, []).append(size)
         if places:
             text = "; ".join(
-                f"{KIND_NAMES[kind]} {', '.join(sizes)}".strip() for kind, sizes in places.items()
+                f"{name_kind(kind)} {', '.join(sizes)}".strip() for kind, sizes in places.items()
             )
             lines.append(f"Too close to call against {rival}: {text}.")
     return lines

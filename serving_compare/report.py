@@ -21,14 +21,11 @@ from typing import Any
 import numpy as np
 
 from serving_compare.backends import NULL
+from serving_compare.markdown_report import format_report_markdown
 from serving_compare.results import Results, write_results
 from serving_compare.statistics import CellSummary, compare_rounds, quantile, summarise_cell
-from serving_compare.tables import (
-    Table,
-    format_markdown_table,
-    format_report_markdown,
-    format_speedup,
-)
+from serving_compare.tables import format_speedup
+from serving_compare.text_table import Table, format_markdown_table
 from serving_compare.workload import split_cell
 
 REPORT_SCHEMA_VERSION = 1

@@ -1,148 +1,46 @@
-"""The report's tables as text: one description, shown as Markdown and in the terminal."""
+"""The report's tables, the same for terminal, Markdown and page: all but those of `http`."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
-from rich.box import SIMPLE
-from rich.console import Console
-from rich.table import Table as RichTable
-
 from serving_compare.backends import NULL
-from serving_compare.losses import LOOKUP, find_pair, list_losses
+from serving_compare.http_tables import make_http_tables
+from serving_compare.losses import LOOKUP
+from serving_compare.pairs import has_pair, list_pairs, name_cell, orient_pair
 from serving_compare.statistics import MIN_ROUNDS_TO_CLAIM, MIN_SAMPLES_P99
+from serving_compare.text_table import (
+    NOT_AVAILABLE,
+    UNSTABLE,
+    UNSTABLE_NOTE,
+    Table,
+    format_interval,
+    format_megabytes,
+)
 
 Json = Mapping[str, Any]
-UNSTABLE = " ~"
-UNSTABLE_NOTE = (
-    "~ is unstable: the medians of the rounds lie more than 10 % apart, or there is only one."
-)
-NOT_AVAILABLE = "n/a"
 _CLASSIC_NAMES = {"saved_model": "tf (saved_model)", "lookup_numpy": "np (lookup_numpy)"}
-
-
-@dataclass(frozen=True, kw_only=True)
-class Table:
-    """One table.
-
-    Attributes:
-        title: Stands above it.
-        columns: Their names.
-        rows: Text of each cell.
-        note: Stands below it.
-        is_detail: Shown in the Markdown report only, not in the terminal.
-    """
-
-    title: str
-    columns: Sequence[str]
-    rows: Sequence[Sequence[str]]
-    note: str = ""
-    is_detail: bool = False
-
-
-def format_markdown_table(table: Table) -> str:
-    """Return the table as Markdown, first column left, the others right; ends in a newline."""
-    lines = ["| " + " | ".join(table.columns) + " |"]
-    lines.append("|---" + "|--:" * (len(table.columns) - 1) + "|")
-    lines += ["| " + " | ".join(row) + " |" for row in table.rows]
-    return "\n".join(lines) + "\n"
-
-
-def print_tables(console: Console, tables: Sequence[Table]) -> None:
-    """Print the tables in the terminal, those of details left out."""
-    for table in tables:
-        if table.is_detail:
-            continue
-        shown = RichTable(
-            title=table.title,
-            title_justify="left",
-            box=SIMPLE,
-        )
-        for position, column in enumerate(table.columns):
-            shown.add_column(column, justify="right" if position else "left")
-        for row in table.rows:
-            shown.add_row(*row)
-        console.print(shown)
-        if table.note:
-            console.print(f"{table.note}\n", highlight=False)
-
-
-def format_report_markdown(report: Json) -> str:
-    """Return the whole report.md: facts, all tables, where lookup loses, what was not measured."""
-    artifact, machine, protocol = report["artifact"], report["machine"], report["protocol"]
-    versions = ", ".join(f"{name} {version}" for name, version in report["versions"].items())
-    parts = [
-        f"# {report['name']}\n",
-        f"Artifact {artifact['name']} version {artifact['version']} "
-        f"(manifest sha256 {artifact['manifest_sha256'][:16]}), {format_model(artifact['model'])}. "
-        f"Profile `{protocol['profile']['name']}`, {protocol['rounds']} rounds of "
-        f"{protocol['profile']['rounds']} planned, seed "
-        f"{protocol['seed']}, begun {report['created_utc']}. One thread each, one process a "
-        "backend and round. How and why: `docs/measuring.md`.\n",
-        f"{machine['cpu']}, {machine['cores']} cores ({' '.join(machine['flags'])}), "
-        f"{machine['system']} {machine['kernel']}, governor {machine['governor'] or 'unknown'}, "
-        f"load average {machine['load_average']} at the start. {versions}.\n",
-        f"Texts: {report['workload']['texts']} from {report['workload']['source']}.\n",
-    ]
-    for table in make_tables(report):
-        parts.append(f"## {table.title}\n")
-        parts.append(format_markdown_table(table))
-        if table.note:
-            parts.append(table.note + "\n")
-    parts.append("## Where the lookup table loses\n")
-    parts.append(format_markdown_list(list_losses(report)))
-    parts.append(format_harness(report) + "\n")
-    parts.append(f"Not measured: {', '.join(report['not_measured'])}.\n")
-    return "\n".join(parts)
-
-
-def is_compressed(model: Json) -> bool:
-    """Tell whether the lookup folder stores less than float32; old reports do not say: exact."""
-    return {model.get(key, "float32") for key in ("table_dtype", "recurrent_dtype")} != {"float32"}
-
-
-def format_model(model: Json) -> str:
-    """Return the model's shape in words, and how its lookup folder is compressed if it is."""
-    stored = ""
-    if is_compressed(model):
-        table, kernel = model["table_dtype"], model["recurrent_dtype"]
-        stored = f", lookup stored as {table} tables and {kernel} kernels"
-    return (
-        f"{model['layers']} layer{'s' if model['layers'] > 1 else ''} of "
-        f"{'bidirectional ' if model['bidirectional'] else ''}GRU({model['units']}), vocabulary "
-        f"{model['vocab_size']}, {model['num_classes']} classes, pooling {model['pooling']}"
-        f"{stored}"
-    )
-
-
-def format_harness(report: Json) -> str:
-    """Return one paragraph on what the harness itself costs."""
-    harness = report["harness"]
-    text = f"Harness: reading the clock costs {harness['timer_cost_ns']:.0f} ns."
-    worst = harness["largest_share"]
-    if worst is not None:
-        text += (
-            f" The null backend takes at most {worst['share']:.2%} of the fastest backend's median "
-            f"({worst['null_us']:.3f} of {worst['fastest_us']:.1f} µs, {worst['fastest']}, "
-            f"{worst['cell']})."
-        )
-    if harness["unwarmed_cells"]:
-        text += f" In {harness['unwarmed_cells']} cells the warm-up ended by its time limit."
-    return text
+_VARIANTS = {
+    "tokens": "As they come",
+    "zipf": "Frequent ids",
+    "uniform": "Uniform ids",
+    "cold": "Cold caches",
+}
 
 
 def make_tables(report: Json) -> list[Table]:
-    """Return the tables of a report, the same for Markdown and terminal."""
+    """Return the tables of a report, the same for Markdown, terminal and page; no empty ones."""
     backends = [name for name in report["backends"] if name != NULL]
     tables = [
         _make_classic_table(report, backends),
         _make_latency_table(report, backends),
         _make_speedup_table(report, backends),
-        _make_ratio_table(report),
+        _make_variants_table(report, backends),
+        _make_ratio_table(report, backends),
         _make_tokenising_table(report, backends),
         _make_batch_table(report, backends),
+        *make_http_tables(report.get("http")),
         _make_cold_table(report),
         _make_size_table(report),
         _make_accuracy_table(report, backends),
@@ -152,24 +50,57 @@ def make_tables(report: Json) -> list[Table]:
     return [table for table in tables if table.rows]
 
 
-def format_markdown_list(lines: Sequence[str]) -> str:
-    """Return the lines as a Markdown list; ends in a newline."""
-    return "".join(f"- {line}\n" for line in lines)
+def make_pairs_table(report: Json) -> Table:
+    """Return every pair of every cell: hundreds of rows, for the page alone."""
+    rows = [
+        [
+            name_cell(kind, size),
+            f"{pair['first']} / {pair['second']}",
+            f"{pair['ratio']:.2f}",
+            format_interval(pair["ci95"], ".2f"),
+            pair["winner"] or "no claim",
+        ]
+        for kind, size, pairs in list_pairs(report)
+        for pair in pairs
+    ]
+    return Table(
+        key="pairs",
+        title="All ratios of time, paired by round",
+        columns=["Cell", "Ratio of", "Ratio", "95 % interval", "Faster"],
+        rows=rows,
+        is_detail=True,
+    )
 
 
-def _format_megabytes(size_bytes: float | None) -> str:
-    return NOT_AVAILABLE if size_bytes is None else f"{size_bytes / 1e6:.2f}"
+def is_compressed(model: Json) -> bool:
+    """Tell whether the lookup folder stores less than float32; old reports do not say: exact."""
+    return {model.get(key, "float32") for key in ("table_dtype", "recurrent_dtype")} != {"float32"}
 
 
-def _format_interval(interval: Sequence[float] | None, digits: str) -> str:
-    if interval is None:
-        return NOT_AVAILABLE
-    return f"{interval[0]:{digits}} to {interval[1]:{digits}}"
+def find_cell(report: Json, backend: str, kind: str, size: str) -> Json | None:
+    """Return one timed cell of a report, or None where the backend has none."""
+    entry = report["backends"][backend]
+    cells = entry.get(kind) if kind in ("batch", "all_cores") else entry["latency"].get(kind)
+    cell: Json | None = (cells or {}).get(size)
+    return cell
+
+
+def format_speedup(pairs: Sequence[Json], rival: str) -> str:
+    """Return how many times faster `lookup` is than the rival, with interval or "no claim"."""
+    return _format_ratio(pairs, LOOKUP, rival)
+
+
+def _format_ratio(pairs: Sequence[Json], own: str, rival: str) -> str:
+    ratio, interval, winner = orient_pair(pairs, own, rival)
+    if winner is None or interval is None:
+        return f"{ratio:.2f}x (no claim)"
+    return f"{ratio:.2f}x [{interval[0]:.2f}, {interval[1]:.2f}]"
 
 
 def _cell(report: Json, backend: str, kind: str, size: str) -> Json:
-    entry = report["backends"][backend]
-    cell: Json = entry["batch"][size] if kind == "batch" else entry["latency"][kind][size]
+    cell = find_cell(report, backend, kind, size)
+    if cell is None:
+        raise KeyError(f"{backend}, {kind} {size}")
     return cell
 
 
@@ -183,6 +114,7 @@ def _make_classic_table(report: Json, backends: Sequence[str]) -> Table:
         cells = [_cell(report, backend, "title_text", size) for backend in backends]
         rows.append([size, *(f"{c['median_us'] / 1e3:.3f}{_mark(c)}" for c in cells)])
     return Table(
+        key="classic",
         title="Milliseconds by title length in characters, string in",
         columns=["Length", *(_CLASSIC_NAMES.get(name, name) for name in backends)],
         rows=rows,
@@ -202,12 +134,13 @@ def _make_latency_table(report: Json, backends: Sequence[str]) -> Table:
                     size,
                     backend,
                     f"{cell['median_us']:.1f}{_mark(cell)}",
-                    _format_interval(cell["ci95"], ".1f"),
+                    format_interval(cell["ci95"], ".1f"),
                     p99,
                     str(cell["n"]),
                 ]
             )
     return Table(
+        key="latency",
         title="Microseconds by token length, ids in, batch 1",
         columns=["Tokens", "Backend", "Median", "95 % interval", "p99", "Samples"],
         rows=rows,
@@ -223,6 +156,7 @@ def _make_speedup_table(report: Json, backends: Sequence[str]) -> Table:
         if rivals
     ]
     return Table(
+        key="speedup",
         title="How many times faster lookup is, ids in, batch 1",
         columns=["Tokens", *(f"than {rival}" for rival in rivals)],
         rows=rows,
@@ -231,32 +165,70 @@ def _make_speedup_table(report: Json, backends: Sequence[str]) -> Table:
     )
 
 
-def format_speedup(pairs: Sequence[Json], rival: str) -> str:
-    """Return how many times faster `lookup` is than the rival, with interval or "no claim"."""
-    ratio, interval, winner = find_pair(pairs, rival)
-    if winner is None or interval is None:
-        return f"{ratio:.2f}x (no claim)"
-    return f"{ratio:.2f}x [{interval[0]:.2f}, {interval[1]:.2f}]"
-
-
-def _make_ratio_table(report: Json) -> Table:
-    rows = [
-        [
-            f"{kind} {size}",
-            f"{pair['first']} / {pair['second']}",
-            f"{pair['ratio']:.2f}",
-            _format_interval(pair["ci95"], ".2f"),
-            pair["winner"] or "no claim",
-        ]
-        for kind, sizes in report["ratios"].items()
-        for size, pairs in sizes.items()
-        for pair in pairs
-    ]
+def _make_variants_table(report: Json, backends: Sequence[str]) -> Table:
+    """The same length with other ids and with cold caches; nothing for reports of old."""
+    found = [kind for kind in _VARIANTS if report["ratios"].get(kind)]
+    sizes = {size for kind in found if kind != "tokens" for size in report["ratios"][kind]}
+    rows = []
+    for size in sorted(sizes, key=int):
+        for backend in backends:
+            cells = [find_cell(report, backend, kind, size) for kind in found]
+            rows.append(
+                [
+                    size,
+                    backend,
+                    *(
+                        f"{cell['median_us']:.1f}{_mark(cell)}" if cell else NOT_AVAILABLE
+                        for cell in cells
+                    ),
+                ]
+            )
     return Table(
-        title="All ratios of time, paired by round",
-        columns=["Cell", "Ratio of", "Ratio", "95 % interval", "Faster"],
+        key="variants",
+        title="Microseconds by kind of ids and caches, batch 1",
+        columns=["Tokens", "Backend", *(_VARIANTS[kind] for kind in found)],
         rows=rows,
+        note="Frequent: drawn as often as the texts use them. Uniform: every id of the vocabulary "
+        "alike. Cold: the caches are written over before every call.",
+    )
+
+
+def _make_ratio_table(report: Json, backends: Sequence[str]) -> Table:
+    rows = []
+    for kind, size, pairs in list_pairs(report):
+        timed = {name for pair in pairs for name in (pair["first"], pair["second"])}
+        if not timed:
+            continue
+        fastest = min(timed, key=lambda name: (-_count_faster(pairs, name), name))
+        rows.append(
+            [
+                name_cell(kind, size),
+                *(
+                    "fastest"
+                    if name == fastest
+                    else _format_ratio(pairs, fastest, name)
+                    if has_pair(pairs, fastest, name)
+                    else NOT_AVAILABLE
+                    for name in backends
+                ),
+            ]
+        )
+    return Table(
+        key="ratios",
+        title="How many times the fastest's time each takes, paired by round",
+        columns=["Cell", *backends],
+        rows=rows,
+        note="Every cell. The ratios of all pairs are in report.json and report.html.",
         is_detail=True,
+    )
+
+
+def _count_faster(pairs: Sequence[Json], name: str) -> int:
+    """How many others the backend's time is less than; the paired ratios order all backends."""
+    return sum(
+        (pair["first"] == name and pair["ratio"] < 1)
+        or (pair["second"] == name and pair["ratio"] > 1)
+        for pair in pairs
     )
 
 
@@ -276,6 +248,7 @@ def _make_tokenising_table(report: Json, backends: Sequence[str]) -> Table:
                 ]
             )
     return Table(
+        key="tokenising",
         title="Microseconds for the same titles, string in and ids in",
         columns=["Length", "Backend", "String in", "Ids in", "Difference"],
         rows=rows,
@@ -284,14 +257,25 @@ def _make_tokenising_table(report: Json, backends: Sequence[str]) -> Table:
 
 def _make_batch_table(report: Json, backends: Sequence[str]) -> Table:
     rows = []
-    for size in report["ratios"]["batch"]:
-        cells = [_cell(report, backend, "batch", size) for backend in backends]
-        rows.append([size, *(f"{c['sequences_per_s']:,.0f}{_mark(c)}" for c in cells)])
+    for kind, name in (("batch", "{}"), ("all_cores", "{}, all cores")):
+        for size in report["ratios"].get(kind, {}):
+            cells = [find_cell(report, backend, kind, size) for backend in backends]
+            rows.append(
+                [
+                    name.format(size),
+                    *(
+                        f"{cell['sequences_per_s']:,.0f}{_mark(cell)}" if cell else NOT_AVAILABLE
+                        for cell in cells
+                    ),
+                ]
+            )
     return Table(
+        key="batch",
         title="Sequences per second by batch size, ids in",
         columns=["Batch", *backends],
         rows=rows,
-        note="Texts as they come, each batch padded to its longest.",
+        note="Texts as they come, each batch padded to its longest. One thread, but where all "
+        "cores are named.",
     )
 
 
@@ -302,6 +286,7 @@ def _make_cold_table(report: Json) -> Table:
         for backend, entry in report["backends"].items()
     ]
     return Table(
+        key="cold",
         title="Cold start in milliseconds, string in",
         columns=["Backend", "Start", "Import", "Load", "First answer", "Total"],
         rows=rows,
@@ -316,16 +301,18 @@ def _make_size_table(report: Json) -> Table:
         memory, size = entry["memory"], entry["size"]
         amounts = [
             memory["peak_bytes"]["median"],
-            memory.get("private_bytes", {}).get("median"),
+            *(memory.get(f"{part}_bytes", {}).get("median") for part in ("pss", "private")),
             size["ids_bytes"],
             size["text_bytes"],
         ]
-        rows.append([backend, *map(_format_megabytes, amounts)])
+        rows.append([backend, *map(format_megabytes, amounts)])
     return Table(
+        key="memory",
         title="Memory of a process up to its first answer, and size on disk, MB",
-        columns=["Backend", "Peak RSS", "Private", "Disk, ids in", "Disk, string in"],
+        columns=["Backend", "Peak RSS", "PSS", "Private", "Disk, ids in", "Disk, string in"],
         rows=rows,
-        note="1 MB is 10^6 bytes. Private: no other process could share it.",
+        note="1 MB is 10^6 bytes. PSS: pages that several processes share are divided between "
+        "them. Private: no other process could share it.",
     )
 
 
@@ -344,6 +331,7 @@ def _make_accuracy_table(report: Json, backends: Sequence[str]) -> Table:
                 ]
             )
     return Table(
+        key="accuracy",
         title="Accuracy on the test split, string in",
         columns=["Backend", "Top-1", f"Top-{report['protocol']['k']}", "Texts", "By single calls"],
         rows=rows,
@@ -364,6 +352,7 @@ def _make_agreement_table(report: Json, backends: Sequence[str]) -> Table:
         else ""
     )
     return Table(
+        key="agreement",
         title="Largest difference of a probability",
         columns=["Backend", "Probes, ids in", "Probes, string in", "Workload"],
         rows=rows,
@@ -374,6 +363,7 @@ def _make_agreement_table(report: Json, backends: Sequence[str]) -> Table:
 
 def _make_cells_table(report: Json) -> Table:
     return Table(
+        key="cells",
         title="What each cell holds",
         columns=["Cell", "Requests"],
         rows=[[name, note] for name, note in sorted(report["workload"]["notes"].items())],

@@ -25,7 +25,7 @@ from serving_compare.command_line import (
 )
 from serving_compare.compare import make_questions
 from serving_compare.report import check_report_name
-from serving_compare.tables import print_tables
+from serving_compare.text_table import print_tables
 
 
 class NumberList(click.ParamType[tuple[int, ...]]):

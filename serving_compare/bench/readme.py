@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from serving_compare.bench.bulk import PIECES
 from serving_compare.bench.forms import EXACT_NATIVE, ONNX_FORMS
 from serving_compare.bench.tables import NULL, Json, choose_exact, format_cell, list_forms
-from serving_compare.tables import Table, format_markdown_table
+from serving_compare.text_table import Table, format_markdown_table
 
 
 def format_readme_bench(bench: Json) -> str:

@@ -7,7 +7,7 @@ from typing import Any
 
 from serving_compare.bench.forms import NATIVE
 from serving_compare.bench.interleave import COLD_BYTES
-from serving_compare.tables import (
+from serving_compare.text_table import (
     NOT_AVAILABLE,
     UNSTABLE,
     UNSTABLE_NOTE,

@@ -281,3 +281,91 @@ def make_results() -> MakeResults:
         return Results(**(fields | changes))
 
     return make
+
+
+@pytest.fixture
+def http_section() -> dict[str, Any]:
+    """A report's `http` section in which lookup leads, and the server without a model leads it."""
+    rates = {"saved_model": 400.0, "onnx": 1600.0, "lookup": 2400.0, "null": 2800.0}
+    single = {"saved_model": 1950.0, "onnx": 450.0, "lookup": 300.0, "null": 260.0}
+    inside = {"saved_model": 1800.0, "onnx": 180.0, "lookup": 40.0, "null": 0.1}
+
+    def probe(rate: float, p99_us: float | None, *, valid: bool = True) -> dict[str, Any]:
+        return {
+            "rate_per_s": rate,
+            "achieved_per_s": 0.99 * rate,
+            "p50_us": 500.0,
+            "p99_us": p99_us,
+            "service_p50_us": 450.0,
+            "service_p99_us": p99_us and 0.5 * p99_us,
+            "refused": 0,
+            "errors": 0,
+            "n": int(10 * rate),
+            "lag_p99_us": 60.0 if valid else 1500.0,
+            "valid": valid,
+        }
+
+    backends = {
+        name: {
+            "single_stream": {
+                "median_us": single[name],
+                "ci95": [0.98 * single[name], 1.02 * single[name]],
+                "p99_us": 1.5 * single[name],
+                "n": 4000,
+                "in_process_median_us": inside[name],
+            },
+            "offline": {
+                "sequences_per_s": 10 * rates[name],
+                "ci95": [9.8 * rates[name], 10.2 * rates[name]],
+                "batch_size": 64,
+                "n": 300,
+            },
+            "server": {
+                "max_rate_per_s": rates[name],
+                "ci95": [0.95 * rates[name], 1.05 * rates[name]],
+                "rounds": 6,
+                "limited_by": "slo",
+            },
+            "curve": [
+                probe(rates[name] / 4, 2_000.0),
+                probe(rates[name] / 2, 3_500.0),
+                probe(rates[name], 9_500.0),
+                probe(1.2 * rates[name], 90_000.0),
+                probe(1.1 * rates[name], 30_000.0, valid=False),
+                probe(20.0, None),
+            ],
+            "outside": {
+                "tool": "wrk 4.1.0",
+                "connections": 1,
+                "requests_per_s": 1.1 * rates[name],
+                "p50_us": single[name],
+                "p99_us": 2 * single[name],
+                "ours_requests_per_s": 1.089 * rates[name],
+                "ours_p50_us": 1.01 * single[name],
+            },
+            "http_share": {"single_stream": 1 - inside[name] / single[name], "note": "made up"},
+        }
+        for name in rates
+    }
+    names = [name for name in rates if name != "null"]
+    return {
+        "slo_p99_ms": 10.0,
+        "workers": 1,
+        "server_cores": [1],
+        "generator_cores": [0],
+        "seed": 1,
+        "duration_s": 10.0,
+        "backends": backends,
+        "ratios": [
+            {
+                "first": first,
+                "second": second,
+                "of": "max_rate_per_s",
+                "ratio": rates[first] / rates[second],
+                "ci95": [0.95 * rates[first] / rates[second], 1.05 * rates[first] / rates[second]],
+                "winner": second,
+            }
+            for number, first in enumerate(names)
+            for second in names[number + 1 :]
+        ],
+    }

@@ -1,28 +1,12 @@
 from __future__ import annotations
 
-import dataclasses
-import io
 from collections.abc import Callable
-
-from rich.console import Console
 
 from serving_compare.report import build_report
 from serving_compare.results import Results
-from serving_compare.tables import (
-    Table,
-    format_harness,
-    format_markdown_table,
-    format_report_markdown,
-    make_tables,
-    print_tables,
-)
+from serving_compare.tables import find_cell, make_pairs_table, make_tables
 
 MakeResults = Callable[..., Results]
-
-
-def test_markdown_table_has_a_first_column_left_and_others_right():
-    table = Table(title="t", columns=["a", "b"], rows=[["1", "2"]])
-    assert format_markdown_table(table) == "| a | b |\n|---|--:|\n| 1 | 2 |\n"
 
 
 def test_classic_table_is_in_milliseconds_by_title_length(make_results: MakeResults):
@@ -47,51 +31,50 @@ def test_p99_below_ten_thousand_samples_is_not_available(make_results: MakeResul
     assert "n/a" not in {row[4] for row in many.rows}
 
 
-def test_markdown_report_holds_every_table_the_losses_and_the_limits(make_results: MakeResults):
-    report = build_report(make_results())
-    text = format_report_markdown(report)
-    for table in make_tables(report):
-        assert f"## {table.title}\n" in text
-    assert "## Where the lookup table loses\n\n- onnx is faster" in text
-    assert "Not measured: serving over HTTP, " in text
-    assert "6 rounds of 6 planned, seed 1" in text
-    assert "1 layer of bidirectional GRU(4), vocabulary 64, 3 classes, pooling max" in text
-
-
-def test_a_compressed_lookup_folder_is_told_of(make_results: MakeResults):
-    exact = make_results()
-    model = exact.artifact["model"] | {"table_dtype": "int8", "recurrent_dtype": "float32"}
-    stored = dataclasses.replace(exact, artifact={**exact.artifact, "model": model})
-    text = format_report_markdown(build_report(stored))
-    assert "pooling max, lookup stored as int8 tables and float32 kernels" in text
-    assert "Same top 3 everywhere, but where the error of compressed lookup tables explains" in text
-    assert "compressed" not in format_report_markdown(build_report(exact))
-
-
 def test_report_without_labels_has_no_accuracy_table(make_results: MakeResults):
     titles = [table.title for table in make_tables(build_report(make_results(accuracy={})))]
     assert not [title for title in titles if "Accuracy" in title]
 
 
-def test_harness_line_names_where_it_weighs_most(make_results: MakeResults):
-    text = format_harness(build_report(make_results()))
-    assert text == (
-        "Harness: reading the clock costs 50 ns. The null backend takes at most 0.25% of the "
-        "fastest backend's median (0.100 of 40.2 µs, onnx, batch_32)."
-    )
+def test_every_cell_tells_how_many_times_the_fastests_time_each_takes(make_results: MakeResults):
+    tables = {table.key: table for table in make_tables(build_report(make_results()))}
+    assert list(tables["ratios"].columns) == ["Cell", "saved_model", "onnx", "lookup"]
+    rows = {row[0]: row[1:] for row in tables["ratios"].rows}
+    assert rows["10 tokens"][1:] == ["fastest", "1.25x [1.25, 1.25]"]
+    assert len(rows) == 6
+    assert tables["ratios"].is_detail
 
 
-def test_harness_line_counts_cells_that_never_warmed_up(make_results: MakeResults):
-    results = make_results()
-    results.processes[0]["cells"]["tokens_1"]["is_warm"] = False
-    assert "In 1 cells the warm-up ended by its time limit." in format_harness(
-        build_report(results)
-    )
+def test_all_pairs_are_one_long_table_of_their_own(make_results: MakeResults):
+    rows = make_pairs_table(build_report(make_results())).rows
+    assert len(rows) == 6 * 3
+    assert rows[2][:2] == ["1 tokens", "onnx / lookup"]
+    assert rows[2][4] == "onnx"
 
 
-def test_terminal_shows_the_tables_without_the_details(make_results: MakeResults):
-    shown = io.StringIO()
-    print_tables(Console(file=shown, width=100), make_tables(build_report(make_results())))
-    text = shown.getvalue()
-    assert "Milliseconds by title length" in text
-    assert "All ratios of time" not in text
+def test_other_ids_and_cold_caches_stand_beside_the_usual_ones(make_results: MakeResults):
+    report = build_report(make_results())
+    assert "variants" not in {table.key for table in make_tables(report)}
+    for kind, factor in (("zipf", 0.5), ("uniform", 1.0), ("cold", 3.0)):
+        report["ratios"][kind] = {"10": report["ratios"]["tokens"]["10"]}
+        for name in ("onnx", "lookup"):  # as though saved_model had not been asked
+            cells = report["backends"][name]["latency"]
+            cell = cells["tokens"]["10"]
+            cells[kind] = {"10": cell | {"median_us": factor * cell["median_us"]}}
+    table = next(table for table in make_tables(report) if table.key == "variants")
+    assert table.columns[2:] == ["As they come", "Frequent ids", "Uniform ids", "Cold caches"]
+    assert list(table.rows) == [
+        ["10", "saved_model", "1002.0", "n/a", "n/a", "n/a"],
+        ["10", "onnx", "40.2", "20.1", "40.2", "120.8"],
+        ["10", "lookup", "50.2", "25.1", "50.2", "150.8"],
+    ]
+    assert find_cell(report, "saved_model", "zipf", "10") is None
+
+
+def test_batches_on_all_cores_are_a_row_of_the_batch_table(make_results: MakeResults):
+    report = build_report(make_results())
+    batch = report["backends"]["lookup"]["batch"]["32"]
+    report["backends"]["lookup"]["all_cores"] = {"32": batch | {"sequences_per_s": 1234.0}}
+    report["ratios"]["all_cores"] = {"32": []}
+    table = next(table for table in make_tables(report) if table.key == "batch")
+    assert table.rows[1] == ["32, all cores", "n/a", "n/a", "1,234"]

@@ -9,7 +9,7 @@ from serving_compare.bench.tables import (
     make_bench_tables,
 )
 from serving_compare.results import Results
-from serving_compare.tables import Table
+from serving_compare.text_table import Table
 
 MakeParts = Callable[..., dict[str, Results]]
 MakeBench = Callable[..., dict[str, Any]]
