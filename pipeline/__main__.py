@@ -20,6 +20,7 @@ from pipeline.cache_command import cache_option, clean_cache, make_cache_config
 from pipeline.cache_folder import CacheMode
 from pipeline.config import ModelConfig, TrainConfig
 from pipeline.data_options import build_root, data_options, prepare_data
+from pipeline.legacy.command import import_cudnn
 from pipeline.run_folder import Run, RunError, check_run_name, import_tensorflow, read_json
 from pipeline.service.command import data_service_command, service_options, take_service
 from pipeline.tables.source import DataError
@@ -58,6 +59,7 @@ def cli() -> None:
 cli.add_command(ablation)
 cli.add_command(clean_cache)
 cli.add_command(data_service_command)
+cli.add_command(import_cudnn)
 
 
 _TRAIN = TrainConfig()
