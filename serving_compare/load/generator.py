@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from serving_compare.load.connection import Connection
+from serving_compare.load.errors import ConnectError
 from serving_compare.load.recording import Failure, Recording
 
 if TYPE_CHECKING:
@@ -32,10 +33,6 @@ LEAD_NS = 20_000_000
 CHECK_EVERY_NS = 20_000_000
 """How often answers are looked for that are overdue: an error of 20 ms in seconds."""
 OPEN_TIMEOUT_S = 5.0
-
-
-class ConnectError(Exception):
-    """The server cannot be reached at all."""
 
 
 class Limits(NamedTuple):
@@ -50,6 +47,9 @@ class Limits(NamedTuple):
     connections: int = 64
     max_connections: int = 1024
     timeout_s: float = 5.0
+
+
+DEFAULT_LIMITS = Limits()
 
 
 def run_open_loop(
@@ -152,7 +152,8 @@ class _Engine:
             found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
         except OSError as err:
             raise ConnectError(f"{host}: expected the name of a machine, found {err}.") from err
-        self._family, _, _, _, self._address = found[0]
+        self._family: int = found[0][0]
+        self._address: tuple[object, ...] = found[0][4]
         self._where = f"{host}:{port}"
         self._requests = list(requests)
         self._limits = limits

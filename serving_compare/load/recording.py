@@ -66,6 +66,10 @@ class Recording:
     status: Times
     connection: Times
 
+    def __len__(self) -> int:
+        """Number of requests."""
+        return len(self.status)
+
     @property
     def latency_ns(self) -> Times:
         """From when the request was due to the end of the answer: what a user would feel."""

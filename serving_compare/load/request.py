@@ -11,11 +11,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
+from serving_compare.load.errors import UrlError
+
 JSON_TYPE = "application/json"
-
-
-class UrlError(ValueError):
-    """A URL that cannot be loaded."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from serving_compare.load.recording import Recording
+from serving_compare.load.results import SEARCH, Http, Probe, RoundCapacity
 
 
 @pytest.fixture(scope="session")
@@ -59,3 +60,71 @@ def make_recording() -> MakeRecording:
         return Recording(**({"start_ns": 0, **arrays} | changes))
 
     return make
+
+
+US = 1000
+RATES = {"onnx": 1000.0, "lookup": 2000.0, "null": 4000.0}
+US = 1000
+
+
+@pytest.fixture(scope="session")
+def http(make_recording: MakeRecording) -> Http:
+    """Six rounds: lookup answers in 300 µs, onnx in 500, null in 250; rates as above."""
+    latency_us = {"onnx": 500, "lookup": 300, "null": 250}
+    probes, capacities = [], []
+    for backend, rate in RATES.items():
+        latency = latency_us[backend] * US
+        probes.append(
+            Probe(
+                backend=backend,
+                round=SEARCH,
+                kind="server",
+                rate_per_s=rate / 2,
+                recording=make_recording(latency, count=900),
+            )
+        )
+        capacities.append(
+            RoundCapacity(backend=backend, round=SEARCH, rate_per_s=1.0, limited_by="errors")
+        )
+        for number in range(6):
+            shift = number * US  # rounds differ by a µs
+            for kind, scale, probe_rate in (
+                ("single_stream", 1, None),
+                ("offline", 10, None),
+                ("server", 2, rate),
+            ):
+                probes.append(
+                    Probe(
+                        backend=backend,
+                        round=number,
+                        kind=kind,  # type: ignore[arg-type]
+                        rate_per_s=probe_rate,
+                        recording=make_recording(scale * latency + shift, count=200),
+                    )
+                )
+            capacities.append(
+                RoundCapacity(
+                    backend=backend,
+                    round=number,
+                    rate_per_s=rate * (1 + 0.01 * number),
+                    limited_by="slo",
+                )
+            )
+    return Http(
+        settings={
+            "slo_p99_ms": 10.0,
+            "workers": 1,
+            "server_cores": [1],
+            "generator_cores": [0],
+            "seed": 1,
+            "duration_s": 2.5,
+            "batch_size": 64,
+            "texts": 256,
+        },
+        backends=list(RATES),
+        in_process={"onnx": {"median_us": 200.0, "n": 10}, "lookup": {"median_us": 30.0, "n": 10}},
+        outside={"lookup": {"tool": "wrk 4.1.0"}},
+        outside_reason=None,
+        capacities=capacities,
+        probes=probes,
+    )

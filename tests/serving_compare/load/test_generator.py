@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 
 from serving_compare.load.arrivals import Phase, draw_arrivals
-from serving_compare.load.generator import ConnectError, Limits, run_closed_loop, run_open_loop
+from serving_compare.load.errors import ConnectError
+from serving_compare.load.generator import Limits, run_closed_loop, run_open_loop
 from serving_compare.load.recording import Failure
 from serving_compare.load.request import Target, format_request
 
