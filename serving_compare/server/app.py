@@ -9,7 +9,8 @@ Further routers are added in `make_app`, one line each. What they are given:
     lifecycle   `Lifecycle`: `is_ready`, `is_draining`
 
     open_inference.router_for(slot, lifecycle, limits) -> APIRouter
-    page.router_for() -> APIRouter             (GET /; asks /v1/servers, which is here, for siblings)
+    page.router_for(slot, siblings) -> APIRouter           (GET /; asks /v1/servers, which is here)
+    page.SiblingOrigins(app, siblings): around all else, so that the page can read refusals too
     stream.router_for(slot, lifecycle) -> APIRouter
 
 They raise `RequestError` or `InputError`; the handlers here turn them into the error answer. Paths
@@ -34,6 +35,7 @@ from serving_compare.server.config import Limits, Sibling
 from serving_compare.server.errors import RequestError, format_error
 from serving_compare.server.lifecycle import Lifecycle
 from serving_compare.server.model_slot import ModelSlot
+from serving_compare.server.page import SiblingOrigins
 from serving_compare.server.predict import (
     format_response,
     parse_request,
@@ -66,12 +68,12 @@ def make_app(
     for name, arguments in (
         ("open_inference", (slot, lifecycle, limits)),
         ("stream", (slot, lifecycle)),
-        *([("page", ())] if page else []),
+        *([("page", (slot, siblings))] if page else []),
     ):
         module = f"serving_compare.server.{name}"
         if importlib.util.find_spec(module):
             app.include_router(importlib.import_module(module).router_for(*arguments))
-    return app
+    return SiblingOrigins(app, siblings) if page else app
 
 
 def _health_router(slot: ModelSlot, lifecycle: Lifecycle, siblings: Sequence[Sibling]) -> APIRouter:

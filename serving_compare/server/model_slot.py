@@ -46,6 +46,7 @@ class LoadedModel:
         vocab_size: V; ids run from 0 to V - 1.
         lookup: The lookup runtime, for streams; None in other backends.
         tokenizer: The artifact's sentencepiece processor.
+        artifact: What it was loaded from, as its manifest describes it.
         runtime: What computes.
     """
 
@@ -58,6 +59,7 @@ class LoadedModel:
     vocab_size: int
     lookup: LookupModel | None
     tokenizer: Any
+    artifact: Artifact
     runtime: Backend
 
     def run_texts(self, texts: Sequence[str]) -> Answer:
@@ -235,6 +237,7 @@ def load_model(backend: str, folder: Path, *, max_ids: int | None = None) -> Loa
         vocab_size=artifact.vocab_size,
         lookup=load_lookup(artifact.lookup_path, check_hashes=False) if is_lookup else None,
         tokenizer=sentencepiece.SentencePieceProcessor(model_file=str(artifact.tokenizer_path)),
+        artifact=artifact,
         runtime=runtime,
     )
     if backend != NULL:
