@@ -21,7 +21,7 @@ from serving_compare.text_table import (
 
 Json = Mapping[str, Any]
 _CLASSIC_NAMES = {"saved_model": "tf (saved_model)", "lookup_numpy": "np (lookup_numpy)"}
-_VARIANTS = {
+VARIANTS = {
     "tokens": "As they come",
     "zipf": "Frequent ids",
     "uniform": "Uniform ids",
@@ -167,7 +167,7 @@ def _make_speedup_table(report: Json, backends: Sequence[str]) -> Table:
 
 def _make_variants_table(report: Json, backends: Sequence[str]) -> Table:
     """The same length with other ids and with cold caches; nothing for reports of old."""
-    found = [kind for kind in _VARIANTS if report["ratios"].get(kind)]
+    found = [kind for kind in VARIANTS if report["ratios"].get(kind)]
     sizes = {size for kind in found if kind != "tokens" for size in report["ratios"][kind]}
     rows = []
     for size in sorted(sizes, key=int):
@@ -186,7 +186,7 @@ def _make_variants_table(report: Json, backends: Sequence[str]) -> Table:
     return Table(
         key="variants",
         title="Microseconds by kind of ids and caches, batch 1",
-        columns=["Tokens", "Backend", *(_VARIANTS[kind] for kind in found)],
+        columns=["Tokens", "Backend", *(VARIANTS[kind] for kind in found)],
         rows=rows,
         note="Frequent: drawn as often as the texts use them. Uniform: every id of the vocabulary "
         "alike. Cold: the caches are written over before every call.",

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from serving_compare.backends import NULL
-from serving_compare.pairs import has_pair, list_pairs, orient_pair
+from serving_compare.pairs import list_pairs, orient_pair
 from serving_compare.statistics import MIN_ROUNDS_TO_CLAIM
 
 Json = Mapping[str, Any]
@@ -21,12 +21,14 @@ class Lead:
 
     Attributes:
         rival: Its name.
+        median_us: Its median.
         ratio: The rival's time over the fastest's.
         ci95: Interval of the ratio, or None with a single round.
         is_claimed: Whether the data support that the fastest is faster.
     """
 
     rival: str
+    median_us: float
     ratio: float
     ci95: tuple[float, float] | None
     is_claimed: bool
@@ -46,6 +48,8 @@ class Verdict:
         undecided: That support no claim.
         unstable: Medians of all backends that moved between rounds.
         medians: Their number.
+        moved_ratios: Comparisons whose ratio moved by more than 10 % between rounds; None in old
+            reports, which do not say.
         rounds: Rounds that were run.
         largest_null_share: Of the fastest median that the harness itself takes, or None.
     """
@@ -59,6 +63,7 @@ class Verdict:
     undecided: int
     unstable: int
     medians: int
+    moved_ratios: int | None
     rounds: int
     largest_null_share: float | None
 
@@ -95,13 +100,23 @@ def find_verdict(report: Json) -> Verdict | None:
     leads = []
     for rival in rivals:
         ratio, interval, winner = orient_pair(titles[chars], fastest, rival)
-        leads.append(Lead(rival=rival, ratio=ratio, ci95=interval, is_claimed=winner == fastest))
-    winners = [
-        orient_pair(pairs, fastest, rival)[2]
+        leads.append(
+            Lead(
+                rival=rival,
+                median_us=medians[rival],
+                ratio=ratio,
+                ci95=interval,
+                is_claimed=winner == fastest,
+            )
+        )
+    compared = [
+        pair
         for _, _, pairs in list_pairs(report)
-        for rival in rivals
-        if has_pair(pairs, fastest, rival)
+        for pair in pairs
+        if fastest in (pair["first"], pair["second"])
     ]
+    winners = [pair["winner"] for pair in compared]
+    steadiness = [pair.get("stable") for pair in compared]
     cells = [cell for name in names for cell in list_medians(report["backends"][name])]
     worst = report["harness"]["largest_share"]
     return Verdict(
@@ -114,6 +129,7 @@ def find_verdict(report: Json) -> Verdict | None:
         undecided=winners.count(None),
         unstable=sum(not cell["stable"] for cell in cells),
         medians=len(cells),
+        moved_ratios=None if None in steadiness else steadiness.count(False),
         rounds=report["protocol"]["rounds"],
         largest_null_share=None if worst is None else worst["share"],
     )
@@ -160,12 +176,19 @@ def format_sureness(verdict: Verdict) -> str:
 
 
 def format_steadiness(verdict: Verdict) -> str:
-    """Return how far the medians themselves can be trusted."""
+    """Return how far the medians themselves can be trusted, and the ratios where that is known."""
+    steady = ""
+    if verdict.moved_ratios is not None:
+        steady = (
+            f" Of the {verdict.comparisons} ratios {verdict.comparisons - verdict.moved_ratios} "
+            "did not."
+        )
     if not verdict.unstable:
         return f"All {verdict.medians} medians stayed within 10 % between {verdict.rounds} rounds."
     return (
         f"{verdict.unstable} of {verdict.medians} medians moved by more than 10 % between "
-        "rounds (~). Trust the ratios, which are paired within a round, before the microseconds."
+        f"rounds (~).{steady} Trust the ratios, which are paired within a round, before the "
+        "microseconds."
     )
 
 

@@ -26,7 +26,7 @@ CONFINED = {
         *("export/text_table.py", "export/scored_table.py"),
     },
     "ray": {"export/score_ray.py"},
-    "matplotlib": {"pipeline/plots.py"},
+    "matplotlib": {"pipeline/plots.py", "serving_compare/plots.py"},
     "psutil": {"pipeline/ablation/worker.py"},
     "sklearn": {"pipeline/baseline.py", "pipeline/data_card/label_noise.py"},
 }
