@@ -41,7 +41,7 @@ class CellSummary:
     """One backend in one cell, all rounds together. Times in ns a call.
 
     Attributes:
-        median_ns: Median over all samples.
+        median_ns: Median of the slices' medians; of all samples where no slices are known.
         ci95_ns: Bootstrap interval of it, or None with a single round.
         p99_ns: 99th percentile, or None where `p99_reason` says why not.
         p99_ci95_ns: Its interval.
@@ -75,12 +75,19 @@ class PairedRatio:
         ci95: Bootstrap interval of it, or None with a single round.
         rounds: Number of pairs.
         winner: 0 or 1, the faster one, or None where the data do not support a claim.
+        spread: Largest of the rounds' ratios / smallest, minus 1.
     """
 
     ratio: float
     ci95: tuple[float, float] | None
     rounds: int
     winner: int | None
+    spread: float
+
+    @property
+    def is_stable(self) -> bool:
+        """Whether the rounds are shown to agree; a single round shows nothing."""
+        return self.rounds >= 2 and self.spread <= MAX_STABLE_SPREAD
 
 
 def quantile(values: Sequence[float] | NDArray[Any], share: float) -> float:
@@ -92,25 +99,35 @@ def quantile(values: Sequence[float] | NDArray[Any], share: float) -> float:
 
 
 def summarise_cell(
-    rounds_ns: Sequence[NDArray[Any]], *, is_single_call: bool, seed: int = 0
+    rounds_ns: Sequence[NDArray[Any]],
+    *,
+    is_single_call: bool,
+    slice_medians_ns: Sequence[NDArray[Any]] | None = None,
+    seed: int = 0,
 ) -> CellSummary:
     """Reduce the samples of one cell.
+
+    The median is that of the slices' medians: in a slow stretch a slice holds fewer samples, and
+    pooled samples would weigh it less than a fast one.
 
     Args:
         rounds_ns: One array a round of ns per call, none empty, at least one.
         is_single_call: Whether every sample is one call; a mean of several has no percentiles.
+        slice_medians_ns: One array a round of the slices' medians; without them the samples stand
+            for themselves.
         seed: Of the resampling: the same raw data give the same report.
     """
     pooled = np.concatenate(list(rounds_ns))
-    medians = [quantile(values, 0.5) for values in rounds_ns]
+    centres = rounds_ns if slice_medians_ns is None else slice_medians_ns
+    medians = [quantile(values, 0.5) for values in centres]
     reason = None
     if not is_single_call:
         reason = "samples are means of several calls"
     elif len(pooled) < MIN_SAMPLES_P99:
         reason = f"{len(pooled)} samples, {MIN_SAMPLES_P99} needed"
     return CellSummary(
-        median_ns=quantile(pooled, 0.5),
-        ci95_ns=bootstrap_quantile(rounds_ns, 0.5, seed=seed),
+        median_ns=quantile(np.concatenate(list(centres)), 0.5),
+        ci95_ns=bootstrap_quantile(centres, 0.5, seed=seed),
         p99_ns=None if reason else quantile(pooled, 0.99),
         p99_ci95_ns=None if reason else bootstrap_quantile(rounds_ns, 0.99, seed=seed),
         p99_reason=reason,
@@ -155,9 +172,8 @@ def compare_rounds(
 ) -> PairedRatio:
     """Compare two backends by their per-round medians, paired by round.
 
-    Both ran minutes apart at most in each round, so what slowed the machine in one round slowed
-    both and drops out of the ratio. Ratios are averaged as logarithms: swapping the two backends
-    gives exactly the reciprocal.
+    What slowed the machine in one round slowed both and drops out of the ratio. Ratios are averaged
+    as logarithms: swapping the two backends gives exactly the reciprocal.
 
     Args:
         first_ns: Positive medians of the first backend, one a round.
@@ -170,6 +186,36 @@ def compare_rounds(
             f"found {len(second_ns)}."
         )
     logs = np.log(np.asarray(first_ns, np.float64)) - np.log(np.asarray(second_ns, np.float64))
+    return _compare_logs(logs, seed)
+
+
+def compare_slices(
+    first_ns: Sequence[NDArray[Any]], second_ns: Sequence[NDArray[Any]], *, seed: int = 0
+) -> PairedRatio:
+    """Compare two backends by the medians of their slices, paired by slice within the round.
+
+    The slices of a pair ran within a second or so of each other: closer than the two halves of a
+    round are, which may lie in different moods of the machine. A round's ratio is the median of its
+    slices' ratios, and the round stays the unit of chance.
+
+    Args:
+        first_ns: Positive medians of the first backend's slices, one array a round.
+        second_ns: Those of the second, of the same rounds and slices in the same order.
+        seed: Of the resampling.
+    """
+    counts = [[len(slices) for slices in rounds] for rounds in (first_ns, second_ns)]
+    if counts[0] != counts[1] or not counts[0]:
+        raise ValueError(
+            f"second_ns: expected rounds of {counts[0]} slices as in first_ns and at least one, "
+            f"found {counts[1]}."
+        )
+    pairs = zip(first_ns, second_ns, strict=True)
+    # The mean of the two in the middle: an even number must not favour one side.
+    return _compare_logs(np.array([np.median(np.log(a) - np.log(b)) for a, b in pairs]), seed)
+
+
+def _compare_logs(logs: Float64Array, seed: int) -> PairedRatio:
+    """Average the rounds' logarithms of a ratio, find the interval, name a winner if there is."""
     rounds = len(logs)
     mean = float(logs.mean())
     interval = None
@@ -181,7 +227,13 @@ def compare_rounds(
     winner = None
     if interval is not None and rounds >= MIN_ROUNDS_TO_CLAIM:
         winner = 1 if interval[0] > 1 else 0 if interval[1] < 1 else None
-    return PairedRatio(ratio=math.exp(mean), ci95=interval, rounds=rounds, winner=winner)
+    return PairedRatio(
+        ratio=math.exp(mean),
+        ci95=interval,
+        rounds=rounds,
+        winner=winner,
+        spread=math.expm1(float(logs.max() - logs.min())),
+    )
 
 
 @functools.lru_cache(maxsize=8)

@@ -26,7 +26,9 @@ import numpy as np
 if TYPE_CHECKING:
     from serving_compare.backends import Ids, Lengths
 
-CellKind = Literal["tokens", "title_text", "title_ids", "batch"]
+CellKind = Literal[
+    "tokens", "title_text", "title_ids", "zipf", "uniform", "cold", "batch", "all_cores"
+]
 TOKEN_LENGTHS = (1, 2, 5, 10, 11, 20, 40)
 WANTED_TITLE_CHARS = (2, 10, 20, 50, 99)
 """The lengths of the classic table; each becomes the nearest one the texts can fill."""

@@ -86,9 +86,76 @@ def damage(raw: Path, **changes: Any) -> None:
 
 
 def test_newer_schema_is_refused(raw: Path):
-    damage(raw, schema_version=2)
-    with pytest.raises(ResultsError, match="expected schema_version 1, found 2"):
+    damage(raw, schema_version=3)
+    with pytest.raises(ResultsError, match="expected schema_version 1 to 2, found 3"):
         read_results(raw)
+
+
+def test_results_of_version_1_are_read(raw: Path):
+    header = json.loads((raw / "raw.json").read_text())
+    for process in header["processes"]:
+        process.pop("threads", None)
+        for cell in process["cells"].values():
+            cell.pop("slices", None)
+    (raw / "raw.json").write_text(json.dumps(header | {"schema_version": 1}))
+    results = read_results(raw)
+    assert [len(slices) for slices in results.slice_medians_ns("lookup", "tokens_1")] == [1] * 6
+    assert results.threads_in("lookup", "tokens_1") == 1
+    assert len(results.processes_of("lookup")) == 6
+    assert results.http is None
+
+
+def cut_slices(results: Results, counts: list[int], backend: str = "lookup") -> Results:
+    """The same samples, in slices of `counts` samples in every cell of a backend."""
+    processes = [
+        {
+            **process,
+            "cells": {cell: {**f, "slices": counts} for cell, f in process["cells"].items()},
+        }
+        if process["backend"] == backend
+        else process
+        for process in results.processes
+    ]
+    return replace(results, processes=processes)
+
+
+def test_slices_have_their_own_medians(make_results: MakeResults):
+    results = cut_slices(make_results({"lookup": [5000]}), [50, 51])
+    # Samples rise from 4950 to 5050; no interpolation.
+    assert [list(m) for m in results.slice_medians_ns("lookup", "tokens_1")] == [[4974.0, 5025.0]]
+
+
+@pytest.mark.parametrize("counts", [[50, 50], [101, 0], []])
+def test_slices_that_do_not_fill_their_array_are_refused(
+    tmp_path: Path, make_results: MakeResults, counts: list[int]
+):
+    write_results(tmp_path / "raw", cut_slices(make_results(), counts))
+    with pytest.raises(ResultsError, match="lookup, .*: expected slices of 101 samples together"):
+        read_results(tmp_path / "raw")
+
+
+def test_backends_with_another_number_of_slices_are_refused(
+    tmp_path: Path, make_results: MakeResults
+):
+    write_results(tmp_path / "raw", cut_slices(make_results(), [50, 51]))
+    with pytest.raises(ResultsError, match="lookup, .*: expected 1 slices as .* round 0, found 2"):
+        read_results(tmp_path / "raw")
+
+
+def test_processes_with_several_threads_are_told_apart(make_results: MakeResults):
+    results = make_results({"lookup": [5000]})
+    alone = next(process for process in results.processes if process["backend"] == "lookup")
+    facts = alone["cells"]["batch_32"]
+    wide = {**alone, "threads": 2, "cells": {"all_cores_256": facts}}
+    both = replace(
+        results,
+        processes=[*results.processes, wide],
+        samples={**results.samples, (0, "lookup", "all_cores_256"): np.array([7, 8, 9])},
+    )
+    assert both.processes_of("lookup") == [alone]
+    assert both.threads_in("lookup", "all_cores_256") == 2
+    assert both.backends_in("all_cores_256") == ["lookup"]
+    assert [list(array) for array in both.call_ns("lookup", "all_cores_256")] == [[7, 8, 9]]
 
 
 def test_unknown_fields_are_refused(raw: Path):

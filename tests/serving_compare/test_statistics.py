@@ -9,6 +9,7 @@ from serving_compare.statistics import (
     MIN_SAMPLES_P99,
     bootstrap_quantile,
     compare_rounds,
+    compare_slices,
     quantile,
     summarise_cell,
 )
@@ -143,3 +144,47 @@ def test_interval_covers_the_truth_about_as_often_as_it_says():
 def test_unpaired_rounds_are_refused():
     with pytest.raises(ValueError, match=r"expected 2 rounds as in first_ns .* found 1\."):
         compare_rounds([1, 2], [1])
+
+
+def test_slices_are_paired_within_their_round():
+    # The machine halves its speed in every other slice; both backends feel it.
+    mood = np.array([1.0, 2.0, 1.0, 2.0])
+    paired = compare_slices([300 * mood] * 6, [100 * mood] * 6)
+    assert paired.ratio == pytest.approx(3)
+    assert paired.spread == pytest.approx(0)
+    assert (paired.winner, paired.is_stable) == (1, True)
+
+
+def test_one_wild_slice_of_a_round_does_not_move_its_ratio():
+    wild = [np.array([300.0, 310.0, 9000.0])] * 6
+    assert compare_slices(wild, [np.array([100.0, 100.0, 100.0])] * 6).ratio == pytest.approx(3.1)
+
+
+def test_swapping_two_backends_gives_the_reciprocal_for_an_even_number_of_slices_too():
+    random = np.random.default_rng(0)
+    first, second = [[random.lognormal(size=4) for _ in range(6)] for _ in range(2)]
+    forth, back = compare_slices(first, second), compare_slices(second, first)
+    assert forth.ratio == pytest.approx(1 / back.ratio, rel=1e-12)
+    assert forth.spread == pytest.approx(back.spread, rel=1e-9)
+
+
+def test_ratios_of_rounds_that_differ_are_unstable():
+    paired = compare_rounds([200.0, 240.0, 200.0], [100.0, 100.0, 100.0])
+    assert paired.spread == pytest.approx(0.2)
+    assert not paired.is_stable
+    assert not compare_rounds([200.0], [100.0]).is_stable
+
+
+def test_unlike_slices_are_refused():
+    with pytest.raises(
+        ValueError, match=r"expected rounds of \[2\] slices as in first_ns .* \[1\]"
+    ):
+        compare_slices([np.ones(2)], [np.ones(1)])
+
+
+def test_a_slow_stretch_weighs_no_less_for_holding_fewer_samples():
+    rounds = [np.array([100.0] * 90 + [200.0] * 10 + [200.0] * 10)]
+    slices = [np.array([100.0, 200.0, 200.0])]
+    summary = summarise_cell(rounds, is_single_call=True, slice_medians_ns=slices)
+    assert summary.median_ns == 200
+    assert summarise_cell(rounds, is_single_call=True).median_ns == 100
