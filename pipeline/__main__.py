@@ -22,6 +22,7 @@ from pipeline.config import ModelConfig, TrainConfig
 from pipeline.data_options import build_root, data_options, prepare_data
 from pipeline.legacy.command import import_cudnn
 from pipeline.run_folder import Run, RunError, check_run_name, import_tensorflow, read_json
+from pipeline.runs_command import runs_command
 from pipeline.service.command import data_service_command, service_options, take_service
 from pipeline.tables.source import DataError
 
@@ -60,6 +61,7 @@ cli.add_command(ablation)
 cli.add_command(clean_cache)
 cli.add_command(data_service_command)
 cli.add_command(import_cudnn)
+cli.add_command(runs_command)
 
 
 _TRAIN = TrainConfig()

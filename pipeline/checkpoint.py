@@ -20,6 +20,7 @@ from typing import Any
 import keras
 import numpy as np
 
+from pipeline.accounting import Account
 from pipeline.run_folder import write_json
 
 SAVE_EVERY_S = 30.0
@@ -51,10 +52,16 @@ class Checkpoint(keras.callbacks.Callback):
         patience: Epochs without a better validation top-1 before training stops.
         save_every_s: Seconds between two states within an epoch; None saves at its end only, for
             a stream that another process cannot make again from the middle of an epoch on.
+        account: What the training costs; its state is saved with the rest.
     """
 
     def __init__(
-        self, folder: Path, patience: int, *, save_every_s: float | None = SAVE_EVERY_S
+        self,
+        folder: Path,
+        patience: int,
+        *,
+        save_every_s: float | None = SAVE_EVERY_S,
+        account: Account | None = None,
     ) -> None:
         super().__init__()
         self.folder = folder
@@ -65,7 +72,7 @@ class Checkpoint(keras.callbacks.Callback):
         self.steps_done = 0
         """Steps done of the epoch behind `epochs_done`."""
         self.best_epoch = -1
-        self.seconds = 0.0
+        self.account = account or Account()
         self._metric_values: list[Any] = []
         self._saved_at = time.monotonic()
 
@@ -96,7 +103,8 @@ class Checkpoint(keras.callbacks.Callback):
         self.steps_done = state.get("steps_done", 0)
         self.best_epoch = state["best_epoch"]
         self.history = state["history"]
-        self.seconds = state["seconds"]
+        if "account" in state:  # trainings begun by earlier versions kept the seconds alone
+            self.account.take_over(state["account"])
         self._metric_values = state.get("metric_values", [])
         model.optimizer.build(model.trainable_variables)
         model.load_weights(self._newest_path)
@@ -112,9 +120,8 @@ class Checkpoint(keras.callbacks.Callback):
 
     def _save(self) -> None:
         """Write the state, then forget the weights nobody needs any more."""
-        now = time.monotonic()
-        self.seconds += now - self._saved_at
-        self._saved_at = now
+        self._saved_at = time.monotonic()
+        self.account.end_lap("train")
         self.model.save_weights(self._newest_path, overwrite=True)
         write_json(
             self._state_path,
@@ -123,7 +130,7 @@ class Checkpoint(keras.callbacks.Callback):
                 "steps_done": self.steps_done,
                 "best_epoch": self.best_epoch,
                 "history": self.history,
-                "seconds": self.seconds,
+                "account": self.account.to_json(),
                 "seed_states": _read_values(_seed_states(self.model)),
                 "metric_values": _read_values(self.model.metrics_variables)
                 if self.steps_done
@@ -150,6 +157,14 @@ class Checkpoint(keras.callbacks.Callback):
             return
         self.steps_done = self._first_step + batch + 1
         self._save()
+
+    def on_test_begin(self, logs: dict[str, float] | None = None) -> None:
+        """What came before was training."""
+        self.account.end_lap("train")
+
+    def on_test_end(self, logs: dict[str, float] | None = None) -> None:
+        """What came before was validation."""
+        self.account.end_lap("validation")
 
     def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
         """Record the epoch and its state."""

@@ -60,6 +60,9 @@ class Run:
         max_tokens: Texts are cut to so many ids, in every path.
         versions: Library name to version at training time.
         seed: Seed of weights and order.
+        accounting: What the training cost: `seconds` by stage (start, train, validation,
+            evaluation, write), `examples`, `examples_per_s` of the stage train, `peak_bytes`,
+            `energy_joules` or None; empty for runs of earlier versions.
     """
 
     folder: Path
@@ -72,6 +75,7 @@ class Run:
     max_tokens: int
     versions: Mapping[str, str]
     seed: int
+    accounting: Mapping[str, Any]
 
     @property
     def model_path(self) -> Path:
@@ -168,6 +172,7 @@ def write_run(
     versions: Mapping[str, str],
     seed: int,
     history: Mapping[str, Sequence[float]],
+    accounting: Mapping[str, Any] | None = None,
 ) -> Run:
     """Complete a partial run folder and publish it under its name in one rename.
 
@@ -184,6 +189,7 @@ def write_run(
         versions: See `Run`.
         seed: See `Run`.
         history: Epoch curves, one list a metric.
+        accounting: See `Run`.
 
     Returns:
         The run, read back from its final place.
@@ -211,6 +217,7 @@ def write_run(
             "max_tokens": max_tokens,
             "versions": dict(versions),
             "seed": seed,
+            "accounting": dict(accounting or {}),
         },
     )
     partial.rename(target)
@@ -273,6 +280,7 @@ def read_run(folder: Path) -> Run:
             max_tokens=int(fields["max_tokens"]),
             versions=fields["versions"],
             seed=int(fields["seed"]),
+            accounting=fields.get("accounting", {}),
         )
     except (KeyError, TypeError, ValueError) as err:
         raise RunError(f"{folder}/run.json: {err!r}. Train again with `make train`.") from err

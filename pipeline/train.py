@@ -27,6 +27,7 @@ from keras import ops
 from rich.console import Console
 
 from pipeline import dataset
+from pipeline.accounting import Account
 from pipeline.cache_folder import CacheConfig
 from pipeline.checkpoint import SAVE_EVERY_S, Checkpoint
 from pipeline.config import ModelConfig, TrainConfig
@@ -303,6 +304,7 @@ def _fit(
     save_every_s: float,
     console: Console,
 ) -> Run:
+    account = Account()
     share_threads(model_config.directions)
     # Before any tokenizer: seeding afterwards destroys the SentencePiece op's resource.
     keras.utils.set_random_seed(training.seed)
@@ -316,7 +318,7 @@ def _fit(
         num_classes=model_config.num_classes,
         total_steps=steps * training.num_epochs,
     )
-    checkpoint = Checkpoint(partial, training.patience)
+    checkpoint = Checkpoint(partial, training.patience, account=account)
     checkpoint.restore(model)
     if checkpoint.epochs_done or checkpoint.steps_done:
         console.print(
@@ -330,6 +332,7 @@ def _fit(
     )
     k = training.num_predict
     tensorboard = keras.callbacks.TensorBoard(partial / "logs", write_graph=False)
+    account.end_lap("start")
     while not checkpoint.is_finished and checkpoint.epochs_done < training.num_epochs:
         # An interrupted epoch is finished first, by a `fit` of its own: Keras wants all epochs of
         # a `fit` to be of one length. Its rows come in the order they had, so from no service.
@@ -370,6 +373,7 @@ def _fit(
             f"top_{k}": values[f"top_{k}"],
             "loss": values["cross_entropy"],
         }
+    account.end_lap("evaluation")
     # A fresh, uncompiled model: optimiser state is three times the weights and nobody's business.
     final = build_model(model_config)
     final.set_weights(model.get_weights())
@@ -381,6 +385,8 @@ def _fit(
         path.unlink()
     if target.exists():
         remove_run(target)
+    account.end_lap("write")
+    examples = checkpoint.epochs_done * data.train.count
     return write_run(
         partial,
         target,
@@ -398,5 +404,10 @@ def _fit(
         max_tokens=data.max_tokens,
         versions=_describe_versions(),
         seed=training.seed,
-        history={**checkpoint.history, "seconds": [checkpoint.seconds]},
+        history=checkpoint.history,
+        accounting={
+            **account.to_json(),
+            "examples": examples,
+            "examples_per_s": examples / account.seconds["train"],
+        },
     )

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import platform
 import shutil
-import time
 from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
@@ -69,7 +68,6 @@ def import_run(
     """
     runs.mkdir(parents=True, exist_ok=True)
     partial = runs / f".{name}.partial"
-    began = time.monotonic()
     try:
         with filelock.FileLock(runs / f".{name}.lock", timeout=0):
             if (runs / name).exists():
@@ -97,7 +95,7 @@ def import_run(
                 max_tokens=max_tokens,
                 versions=_describe_versions(),
                 seed=0,
-                history={"seconds": [time.monotonic() - began]},
+                history={},
             )
     except filelock.Timeout as err:
         raise RunError(

@@ -113,8 +113,17 @@ def test_a_run_learns_and_its_metrics_are_those_of_the_saved_model(run: Any) -> 
 
 def test_the_history_has_one_value_an_epoch(run: Any) -> None:
     history = json.loads((run.folder / "history.json").read_text())
-    assert {len(values) for name, values in history.items() if name != "seconds"} == {3}
+    assert {len(values) for name, values in history.items()} == {3}
     assert {"loss", "top_1", "top_2", "val_loss", "val_top_1", "val_top_2"} <= set(history)
+
+
+def test_a_run_tells_what_it_cost(run: Any, data: Any) -> None:
+    spent = run.accounting
+    assert set(spent["seconds"]) == {"start", "train", "validation", "evaluation", "write"}
+    assert all(seconds > 0 for seconds in spent["seconds"].values())
+    assert spent["examples"] == 3 * data.train.count
+    assert spent["examples_per_s"] == spent["examples"] / spent["seconds"]["train"]
+    assert spent["peak_bytes"] > 10**8  # TensorFlow alone takes more
 
 
 def test_a_finished_run_is_not_trained_again(run: Any, data: Any) -> None:
@@ -228,9 +237,8 @@ def test_a_training_killed_in_its_epochs_ends_like_an_unbroken_one(
     for name, weight in _weights(resumed).items():
         np.testing.assert_array_equal(weight, _weights(run)[name], err_msg=name)
     assert resumed.metrics == run.metrics
+    assert resumed.accounting["examples"] == run.accounting["examples"]
     curves = [json.loads((each.folder / "history.json").read_text()) for each in (resumed, run)]
-    for curve in curves:
-        del curve["seconds"]
     assert curves[0] == curves[1]
 
 
