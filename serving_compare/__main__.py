@@ -22,6 +22,7 @@ from serving_compare.command_line import (
     read_split,
 )
 from serving_compare.compare import choose_backends, make_questions, run_comparison
+from serving_compare.load.command import load
 from serving_compare.losses import list_losses
 from serving_compare.markdown_report import format_harness
 from serving_compare.report import (
@@ -161,6 +162,7 @@ def _print_report(console: Console, report: dict[str, Any], folder: Path) -> Non
 
 
 main.add_command(bench)
+main.add_command(load)
 main.add_command(serve)
 
 if __name__ == "__main__":

@@ -23,6 +23,7 @@ from serving_compare.bench.profile import BenchOptionError
 from serving_compare.bench.programs import ProgramError
 from serving_compare.child import ChildError
 from serving_compare.compare import BackendsError
+from serving_compare.load.errors import LoadError
 from serving_compare.report import ReportError
 from serving_compare.results import ResultsError
 from serving_compare.workload import LabelledTexts, TextsError, read_texts
@@ -36,6 +37,7 @@ BAD_INPUT_ERRORS = (
     BenchOptionError,
     BundleError,
     ChildError,
+    LoadError,
     OSError,
     ProgramError,
     ReportError,

@@ -89,7 +89,7 @@ def search_capacity(
     precision: float = 1.05,
     attempts: int = 2,
 ) -> Capacity:
-    """Find the highest rate that holds: by steps of `growth`, then by bisection.
+    """Find the highest rate that holds: by growing steps, then by bisection.
 
     A machine shared with others has moments in which nothing holds. So a rate counts as too high
     only when it failed `attempts` times.
@@ -97,7 +97,8 @@ def search_capacity(
     Args:
         probe: Measures one rate.
         start_per_s: The first rate tried.
-        growth: Factor of the steps, up while rates hold, down while they do not.
+        growth: Factor of the first step, up while rates hold, down while they do not; each further
+            step is a power higher, so that a search that begins far off does not crawl.
         precision: Bisect (geometrically) until the lowest rate that failed is at most so many
             times the highest that held.
         attempts: How often a rate may fail before it counts.
@@ -117,6 +118,7 @@ def search_capacity(
     held: float | None = None
     too_high: float | None = None
     limited_by: Limit = "generator"
+    step = growth
     rate = min(max(start_per_s, MIN_RATE_PER_S), MAX_RATE_PER_S)
     while True:
         verdict = judge(rate)
@@ -128,11 +130,13 @@ def search_capacity(
         if held is None:
             if rate <= MIN_RATE_PER_S:
                 break
-            rate = max(rate / growth, MIN_RATE_PER_S)
+            rate = max(rate / step, MIN_RATE_PER_S)
+            step *= growth
         elif too_high is None:
             if rate >= MAX_RATE_PER_S:
                 break
-            rate = min(rate * growth, MAX_RATE_PER_S)
+            rate = min(rate * step, MAX_RATE_PER_S)
+            step *= growth
         elif too_high / held > precision:
             rate = math.sqrt(too_high * held)
         else:

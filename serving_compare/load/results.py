@@ -18,6 +18,7 @@ from typing import Any, Literal
 import numpy as np
 
 from serving_compare.load.capacity import Limit
+from serving_compare.load.errors import LoadError
 from serving_compare.load.recording import Recording
 
 HTTP_SCHEMA_VERSION = 1
@@ -32,7 +33,7 @@ Json = dict[str, Any]
 ProbeKind = Literal["single_stream", "offline", "server"]
 
 
-class HttpResultsError(Exception):
+class HttpResultsError(LoadError):
     """Raw results over HTTP that cannot be read."""
 
 

@@ -26,9 +26,8 @@ def test_gaps_are_exponential_with_the_mean_of_the_rate() -> None:
 def test_phases_follow_each_other() -> None:
     arrivals = draw_arrivals([Phase(100, 1.0), Phase(5000, 0.5), Phase(1, 0.1)], seed=4)
     counts, _ = np.histogram(arrivals, [0, 1e9, 1.5e9, 1.6e9])
-    assert 50 < counts[0] < 150
-    assert 2300 < counts[1] < 2700
-    assert counts.sum() == len(arrivals)
+    assert counts.tolist() == [100, 2500, 1]  # never fewer than one
+    assert (np.diff(arrivals) >= 0).all()
 
 
 @pytest.mark.parametrize("value", [0, -1, float("inf"), float("nan")])

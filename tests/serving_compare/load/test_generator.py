@@ -37,9 +37,8 @@ def test_a_known_delay_is_found_as_latency(toy_port: int) -> None:
             limits=FEW,
         )
         assert recording.status.tolist() == [200] * 100
-        # The delay is a floor; how far above it the median lies is the machine's affair.
-        assert recording.latency_ns.min() >= delay_ms * MS
-        assert np.median(recording.service_ns) < (delay_ms + 100) * MS
+        # The delay is a floor, which some request of a hundred comes near on any machine.
+        assert delay_ms * MS <= recording.latency_ns.min() < (delay_ms + 40) * MS
 
 
 def test_requests_are_sent_when_due_though_earlier_ones_are_unanswered(toy_port: int) -> None:
