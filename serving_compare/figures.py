@@ -157,21 +157,31 @@ def draw_variants(report: Json) -> str | None:
         )
 
 
-def draw_ratios(report: Json, own: str) -> str | None:
-    """Draw how many times faster one backend is than each rival in every cell, as dots.
+def draw_ratios(report: Json, own: str, kinds: Sequence[str]) -> str | None:
+    """Draw how many times as long as one backend each rival takes, as dots, a row a cell.
 
     Args:
         report: Content of a report.json.
         own: The backend; right of 1 it is faster. Hollow dots support no claim.
+        kinds: Of cells. The axis is the same whatever they are.
     """
     rivals = [name for name in report["backends"] if name not in (own, NULL)]
-    cells = [
+    everything = [
         (kind, size, pairs)
         for kind, size, pairs in list_pairs(report)
         if any(has_pair(pairs, own, rival) for rival in rivals)
     ]
+    cells = [(kind, size, pairs) for kind, size, pairs in everything if kind in kinds]
     if not cells:
         return None
+    ends = [
+        end
+        for _, _, pairs in everything
+        for rival in rivals
+        if has_pair(pairs, own, rival)
+        for ratio, interval, _ in [orient_pair(pairs, own, rival)]
+        for end in interval or (ratio, ratio)
+    ]
     with plot_style():
         figure, axes = make_figure(height_in=0.75 + 0.215 * len(cells))
         for row, (_, _, pairs) in enumerate(cells):
@@ -189,9 +199,8 @@ def draw_ratios(report: Json, own: str) -> str | None:
                     color=colour,
                     markerfacecolor=colour if winner else series_colour(GROUND),
                 )
+        axes.set_xlim(min(0.8, *ends) / 1.15, max(1.25, *ends) * 1.15)
         use_log_axis(axes, "x")
-        low, high = axes.get_xlim()
-        axes.set_xlim(min(low, 0.8), max(high, 1.25))
         axes.axvline(1, color=INK, linewidth=1.1)
         name_rows(axes, [name_cell(kind, size) for kind, size, _ in cells])
         axes.grid(True, axis="y")
@@ -199,7 +208,8 @@ def draw_ratios(report: Json, own: str) -> str | None:
         return figure_to_svg(
             figure,
             alt=f"Dots with 95 % intervals on a logarithmic axis: how many times as long as {own} "
-            f"each of {', '.join(rivals)} takes, one row for each of {len(cells)} cells.",
+            f"each of {', '.join(rivals)} takes, one row a cell, from "
+            f"{name_cell(*cells[0][:2])} to {name_cell(*cells[-1][:2])}.",
         )
 
 

@@ -41,6 +41,8 @@ HTML_FILE = "report.html"
 _HERE = Path(__file__).parent
 _TEMPLATE = "report.html.jinja"
 _STYLE = "report.css"
+TEXT_KINDS = ("title_text", "title_ids", "cold_start")
+IDS_KINDS = ("tokens", "zipf", "uniform", "cold", "batch", "all_cores")
 _MACHINE_NAMES = {
     "cpu": "CPU",
     "cpu_stepping": "Stepping",
@@ -118,7 +120,8 @@ def _draw_figures(report: Json) -> dict[str, Markup]:
         "headline": verdict and draw_headline(verdict),
         "tokens": draw_lengths(report, "tokens", "tokens"),
         "titles": draw_lengths(report, "title_text", "characters"),
-        "ratios": verdict and draw_ratios(report, verdict.fastest),
+        "ratios_ids": verdict and draw_ratios(report, verdict.fastest, IDS_KINDS),
+        "ratios_texts": verdict and draw_ratios(report, verdict.fastest, TEXT_KINDS),
         "variants": draw_variants(report),
         "batches": draw_batches(report),
         "curve": http and draw_curve(http),
@@ -136,7 +139,7 @@ def _format_cell(text: str) -> Markup:
     """Return a table's cell with the mark of an unstable one explained."""
     if not text.endswith(UNSTABLE):
         return escape(text)
-    mark = Markup(' <abbr title="moved by more than 10 % between rounds">~</abbr>')
+    mark = Markup('<abbr title="moved by more than 10 % between rounds">~</abbr>')
     return escape(text.removesuffix(UNSTABLE)) + mark
 
 

@@ -12,7 +12,6 @@ from serving_compare.plots import (
     PARTS,
     ROW_IN,
     figure_to_svg,
-    label_ends,
     make_figure,
     name_rows,
     plot_style,
@@ -21,6 +20,8 @@ from serving_compare.plots import (
 )
 
 Json = Mapping[str, Any]
+_MAX_LIMITS = 20
+"""How many times the limit the curve shows: above it a server is lost, however far."""
 
 
 def draw_curve(http: Json) -> str | None:
@@ -52,9 +53,11 @@ def draw_curve(http: Json) -> str | None:
                     color=colour,
                     markerfacecolor=colour if is_clean else series_colour(GROUND),
                 )
+        use_log_axis(axes, "y")
+        top = min(_MAX_LIMITS * slo_us / 1000, axes.get_ylim()[1])
+        axes.set_ylim(axes.get_ylim()[0], max(top, 2 * slo_us / 1000))
         axes.axhline(slo_us / 1000, color=series_colour(ALERT), linestyle="--", linewidth=1.2)
         use_log_axis(axes, "x")
-        use_log_axis(axes, "y")
         axes.annotate(
             f"limit {http['slo_p99_ms']:g} ms",
             (0.005, slo_us / 1000),
@@ -65,12 +68,6 @@ def draw_curve(http: Json) -> str | None:
         )
         axes.set_xlabel("requests a second, Poisson arrivals")
         axes.set_ylabel("ms; solid p99, dotted median")
-        ends = {name: probes[-1] for name, probes in lines.items()}
-        label_ends(
-            figure,
-            {name: end["p99_us"] / 1000 for name, end in ends.items()},
-            {name: end["rate_per_s"] for name, end in ends.items()},
-        )
         return figure_to_svg(
             figure,
             alt="Lines, both axes logarithmic: p99 and median latency in milliseconds by requests "
@@ -110,7 +107,7 @@ def draw_shares(http: Json) -> str | None:
     parts = {}
     for name, found in http["backends"].items():
         single = found["single_stream"]
-        if single["in_process_median_us"] is not None:
+        if None not in (single["in_process_median_us"], single["median_us"]):
             inside = min(single["in_process_median_us"], single["median_us"])
             parts[name] = (inside, single["median_us"] - inside)
     if not parts:

@@ -88,7 +88,8 @@ def _make_rate_table(http: Json) -> Table:
     rows = []
     for backend, found in http["backends"].items():
         server = found["server"]
-        share = bare and server["max_rate_per_s"] / bare["server"]["max_rate_per_s"]
+        most = bare and bare["server"]["max_rate_per_s"]
+        share = server["max_rate_per_s"] / most if most else None
         rows.append(
             [
                 backend,

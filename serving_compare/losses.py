@@ -85,12 +85,12 @@ def list_http_losses(http: Json | None) -> list[str]:
 def _list_shrunken_leads(own: Json, rivals: Mapping[str, Json]) -> list[str]:
     """What a request's fixed price leaves of each lead; below a tenth lost it is not told."""
     single = own["single_stream"]
-    if not single["in_process_median_us"]:
+    if not single["in_process_median_us"] or not single["median_us"]:
         return []
     parts = []
     for rival, found in rivals.items():
         other = found["single_stream"]
-        if not other["in_process_median_us"]:
+        if not other["in_process_median_us"] or not other["median_us"]:
             continue
         inside = other["in_process_median_us"] / single["in_process_median_us"]
         outside = other["median_us"] / single["median_us"]

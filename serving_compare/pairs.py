@@ -37,7 +37,8 @@ def name_kind(kind: str) -> str:
 
 def name_cell(kind: str, size: str) -> str:
     """Return what a row or an axis calls one cell."""
-    return _SHORT_NAMES.get(kind, kind.replace("_", " ") + " {}").format(size)
+    name = _SHORT_NAMES.get(kind, kind.replace("_", " ") + " {}").format(size)
+    return name.replace("tokens", "token") if size == "1" else name
 
 
 def list_pairs(report: Json) -> list[tuple[str, str, Sequence[Json]]]:

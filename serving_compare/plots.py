@@ -113,14 +113,15 @@ def use_log_axis(axes: Axes, which: str) -> None:
     subs = (1.0, 2.0, 5.0) if high / low < 150 else (1.0,)
     axis.set_major_locator(LogLocator(subs=subs, numticks=12))
     axis.set_minor_formatter(NullFormatter())
-    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.10g}"))
+    axis.set_major_formatter(FuncFormatter(_format_tick))
 
 
 def name_rows(axes: Axes, names: Sequence[str]) -> None:
-    """Put names at the rows' left, the first on top."""
+    """Put names at the rows' left, the first on top; plain numbers below."""
     axes.set_yticks(range(len(names)), names)
     axes.set_ylim(len(names) - 0.4, -0.6)
     axes.grid(False, axis="y")
+    axes.xaxis.set_major_formatter(FuncFormatter(_format_tick))
 
 
 def label_ends(
@@ -140,6 +141,7 @@ def label_ends(
     # The axis below takes about 40 points; a line of text needs 11.5.
     gap = 11.5 / (72 * figure.get_figheight() - 40)
     shares = [(scale(value) - low) / (high - low) for value in ends.values()]
+    shares = [min(max(share, 0.0), 1.0) for share in shares]
     spread = spread_labels(shares, gap)
     for (name, value), share in zip(ends.items(), spread, strict=True):
         colour = series_colour(name)
@@ -152,6 +154,10 @@ def label_ends(
                 textcoords="axes fraction",
                 arrowprops={"arrowstyle": "-", "color": colour, "linewidth": 0.7, "alpha": 0.6},
             )
+
+
+def _format_tick(value: float, _: int | None) -> str:
+    return f"{value:,.10g}"
 
 
 def spread_labels(places: Sequence[float], gap: float) -> list[float]:

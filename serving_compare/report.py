@@ -2,6 +2,7 @@
 
     build/reports/<name>/report.json   the contract: schema/report.schema.json
     build/reports/<name>/report.md     the same for people
+    build/reports/<name>/report.html   the same with plots, one file without a script
     build/reports/<name>/raw/          what both are rebuilt from
 
 `build_report` is a pure function of the raw results: the same samples give the same bytes.
@@ -119,7 +120,7 @@ def format_readme_table(report: Mapping[str, Any]) -> str:
 
 
 def publish_report(reports: Path, results: Results) -> Path:
-    """Write raw results, report.json and report.md in one rename, then point `latest` at it.
+    """Write raw results and the report's three files in one rename, then point `latest` at it.
 
     Returns:
         The report's folder, `reports / results.name`.
@@ -142,10 +143,14 @@ def publish_report(reports: Path, results: Results) -> Path:
 
 
 def write_report(folder: Path, report: Json) -> None:
-    """Write report.json and report.md into an existing folder, each in one rename."""
+    """Write report.json, report.md and report.html into an existing folder, each in one rename."""
+    # Here: matplotlib takes a second to import, which no other command should pay.
+    from serving_compare.html_report import write_html
+
     text = json.dumps(report, indent=2, ensure_ascii=False, allow_nan=False)
     _write_text(folder / REPORT_FILE, text + "\n")
     _write_text(folder / MARKDOWN_FILE, format_report_markdown(report))
+    write_html(folder, report)
 
 
 def find_report(reports: Path) -> Path:

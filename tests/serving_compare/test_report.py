@@ -112,7 +112,9 @@ def test_published_folder_is_whole_and_rebuilt_from_its_raw_results(
     tmp_path: Path, make_results: MakeResults
 ):
     folder = publish_report(tmp_path, make_results())
-    assert sorted(path.name for path in folder.iterdir()) == ["raw", "report.json", "report.md"]
+    assert sorted(path.name for path in folder.iterdir()) == [
+        *("raw", "report.html", "report.json", "report.md"),
+    ]
     assert (tmp_path / "latest").read_text() == "made-up\n"
     assert sorted(path.name for path in tmp_path.iterdir()) == ["latest", "made-up"]
     stored = json.loads((folder / "report.json").read_text())
