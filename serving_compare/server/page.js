@@ -7,12 +7,12 @@ const SHOWN_TOKENS = 60;
 const RETRY_MS = [500, 1000, 2000, 4000];
 const TIMEOUT_MS = 8000;
 const WHAT = {
-  lookup: "Table rows and one small product a step",
+  lookup: "Table rows, one product a step",
   lookup_numpy: "The same tables, in NumPy",
   onnx: "onnxruntime, a fused GRU",
-  tf2onnx: "onnxruntime, a loop of small operators",
+  tf2onnx: "onnxruntime, a loop",
   saved_model: "TensorFlow, tokenised in the graph",
-  null: "Answers without computing: HTTP alone",
+  null: "No model: what HTTP costs",
 };
 
 const find = (id) => document.getElementById(id);
@@ -22,7 +22,8 @@ const wanted = () => ({ text: text.value, k: Math.min(Number(find("k").value), m
 
 function formatTime(ms) {
   if (ms < 1) return `${Math.max(1, Math.round(ms * 1000))} µs`;
-  return ms < 100 ? `${ms.toPrecision(3)} ms` : `${Math.round(ms)} ms`;
+  if (ms < 100) return `${Number(ms.toPrecision(3))} ms`;
+  return ms < 1000 ? `${Math.round(ms)} ms` : `${Number((ms / 1000).toPrecision(3))} s`;
 }
 
 function median(values) {
@@ -250,10 +251,13 @@ function drawSoon() {
 }
 
 function draw() {
-  const all = columns.flatMap((column) => column.samples);
+  // `null` computes nothing: it would stretch the scale that the others are compared on.
+  const timed = columns.filter((column) => column.samples.length);
+  const judgedTimes = timed.filter((column) => column.backend !== "null");
+  const all = (judgedTimes.length ? judgedTimes : timed).flatMap((column) => column.samples);
   if (!all.length) return;
   const low = Math.floor(Math.log10(Math.min(...all))), high = Math.max(low + 1, Math.ceil(Math.log10(Math.max(...all))));
-  const height = (ms) => 40 - (40 * (Math.log10(ms) - low)) / (high - low);
+  const height = (ms) => 40 - 40 * Math.min(1, Math.max(0, (Math.log10(ms) - low) / (high - low)));
   const judged = columns.filter((column) => column.backend !== "null" && column.samples.length >= 3);
   const medians = new Map(judged.map((column) => [column, median(column.samples)]));
   const [first] = [...medians].sort((a, b) => a[1] - b[1]);
@@ -267,11 +271,13 @@ function draw() {
     if (points.length === 1) points.push(points[0]);
     lines.push(shape("polyline", { points: points.join(" ") }));
     chart.replaceChildren(...lines);
+    column.part(".high").textContent = formatTime(10 ** high);
+    column.part(".low").textContent = formatTime(10 ** low);
     const middle = medians.get(column);
     let words = "";
     if (middle !== undefined) {
       words = `Median of ${column.samples.length}: ${formatTime(middle)}`;
-      if (medians.size > 1) words += column === first[0] ? ", the fastest here" : `, ${(middle / first[1]).toPrecision(2)}× ${first[0].backend}`;
+      if (medians.size > 1) words += column === first[0] ? ", fastest" : `, ${(middle / first[1]).toPrecision(2)}× ${first[0].backend}`;
     }
     chart.setAttribute("aria-label", words || "Model times of the last answers");
     column.part(".factor").textContent = words;
@@ -297,12 +303,13 @@ function summarise() {
       const { label, probability } = answers[0].top;
       if (labels.size === 1) {
         parts.push(make("strong", "", label), make("span", "", answers.length > 1
-          ? `${formatShare(probability)}, say all ${answers.length} backends` : formatShare(probability)));
+          ? `${formatShare(probability)}, all ${answers.length} agree` : formatShare(probability)));
       } else {
         parts.push(make("strong", "", "They differ"), make("span", "", answers.map((column) => `${column.backend}: ${column.top.label}`).join("; ")));
       }
     }
     if (down.length) parts.push(make("span", "", `${parts.length ? ". " : ""}Down: ${down.join(", ")}.`));
+    if (!parts.length) parts.push(make("span", "", "Each letter goes to every backend; here stands what they say."));
     const said = parts.map((part) => part.textContent).join(" ");
     if (said !== find("summary").dataset.said) {
       find("summary").dataset.said = said;

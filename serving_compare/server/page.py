@@ -28,7 +28,7 @@ from serving_compare.server.config import Sibling
 from serving_compare.server.model_slot import ModelSlot
 
 MAX_EXAMPLES = 4
-_EXAMPLE = re.compile(r"(?=.{18,50}$)[a-z]+( [a-z]+,?){2,} [a-z]+")
+_EXAMPLE = re.compile(r"(?=.{12,34}$)[a-z]+( [a-z]+){2,}")
 """Plain words; what is shorter says little, what is longer does not fit a button."""
 _HOST = re.compile(r"[A-Za-z0-9.-]{1,253}|\[[0-9A-Fa-f:.]{2,45}\]")
 _LOADING = (

@@ -117,7 +117,7 @@ class TypedText:
                 {"label": model.labels[label], "probability": probability}
                 for label, probability in rank(found.probabilities[None], question.k)[0]
             ],
-            "tokens": [model.tokenizer.id_to_piece(token) for token in found.ids],
+            "tokens": model.tokenize([question.text])[0],
             "tokens_reused": found.tokens_reused,
             "steps_computed": found.steps_computed,
             "steps_reused": found.steps_reused,
