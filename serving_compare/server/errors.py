@@ -9,6 +9,8 @@ import json
 from collections.abc import Sequence
 
 Headers = Sequence[tuple[bytes, bytes]]
+RETRY: Headers = ((b"retry-after", b"1"),)
+"""Seconds; the least the header can say. Queues here are gone in milliseconds."""
 
 
 class ServerError(Exception):

@@ -10,11 +10,18 @@ class Lifecycle:
 
     Attributes:
         is_draining: Whether SIGTERM has come: no new clients, please.
+        is_over: Whether the time to drain is up: whoever still asks is refused.
     """
 
     def __init__(self, slot: ModelSlot) -> None:
         self._slot = slot
         self.is_draining = False
+        self.is_over = False
+
+    @property
+    def accepts(self) -> bool:
+        """Whether a request that is there is answered; also while draining."""
+        return self._slot.is_loaded and not self.is_over
 
     @property
     def is_ready(self) -> bool:

@@ -7,8 +7,8 @@ is exchanged meanwhile, it has the labels and the version of the model that comp
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -23,6 +23,13 @@ from serving_compare.compare import list_files
 from serving_compare.server.errors import InputError, RequestError, ServerError
 
 LATEST_FILE = "latest"
+
+
+Observe = Callable[[int, int], None]
+
+
+def _ignore(model_ns: int, rows: int) -> None:
+    """Nobody counts the probes of a model that is being loaded."""
 
 
 class Answer(NamedTuple):
@@ -48,6 +55,7 @@ class LoadedModel:
         tokenizer: The artifact's sentencepiece processor.
         artifact: What it was loaded from, as its manifest describes it.
         runtime: What computes.
+        observe: Told the nanoseconds and the rows of every call.
     """
 
     name: str
@@ -61,6 +69,7 @@ class LoadedModel:
     tokenizer: Any
     artifact: Artifact
     runtime: Backend
+    observe: Observe = _ignore
 
     def run_texts(self, texts: Sequence[str]) -> Answer:
         """Return the answer of raw texts, at least one; longer texts are cut."""
@@ -76,6 +85,7 @@ class LoadedModel:
 
     def _finish(self, probabilities: NDArray[np.float32], rows: int, began_ns: int) -> Answer:
         model_ns = time.perf_counter_ns() - began_ns
+        self.observe(model_ns, rows)
         if len(probabilities) != rows:  # the null backend has one row, whatever is asked
             probabilities = np.broadcast_to(probabilities[:1], (rows, probabilities.shape[1]))
         return Answer(probabilities, model_ns)
@@ -113,6 +123,9 @@ class ModelSlot:
         artifact: A version folder, or an artifact's folder where `follow` is set.
         follow: Whether `latest` is followed.
         max_ids: Limit of a row of ids; None for the artifact's.
+
+    Attributes:
+        observe: Told the nanoseconds and the rows of every call of a model in use.
     """
 
     def __init__(
@@ -123,6 +136,7 @@ class ModelSlot:
         self._follow = follow
         self._max_ids = max_ids
         self._model: LoadedModel | None = None
+        self.observe: Observe = _ignore
 
     @property
     def is_loaded(self) -> bool:
@@ -178,7 +192,7 @@ class ModelSlot:
 
     def exchange(self, model: LoadedModel) -> None:
         """Let `model` answer from the next request on."""
-        self._model = model
+        self._model = replace(model, observe=self.observe)
 
 
 def find_latest(folder: Path) -> Path:
