@@ -127,8 +127,8 @@ def read_split(
     return read_texts(path, num_classes), "the test split of the artifact's run"
 
 
-def progress_bar(console: Console) -> Progress:
-    """Return a bar for one task, 0 to 1."""
+def progress_bar(console: Console, *, draws_itself: bool = True) -> Progress:
+    """Return a bar for one task, 0 to 1; one that does not draw itself is drawn by `refresh`."""
     # Twice a second: drawing is work, though on another core than the timing.
     return Progress(
         TextColumn("{task.description:<24}"),
@@ -137,4 +137,5 @@ def progress_bar(console: Console) -> Progress:
         TimeElapsedColumn(),
         console=console,
         refresh_per_second=2,
+        auto_refresh=draws_itself,
     )

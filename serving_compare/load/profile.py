@@ -6,6 +6,8 @@ from dataclasses import dataclass
 
 SLO_P99_MS = 10.0
 """Most that the p99 may be: nobody notices it, and a slow model on one core still can meet it."""
+HTTP_BACKENDS = ("saved_model", "onnx", "lookup", "null")
+"""What goes over HTTP where no backends are named."""
 NUM_TEXTS = 256
 BATCH_SIZE = 64
 MIN_REQUESTS = 1000
