@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
 
 import click
 from dotenv import load_dotenv
@@ -18,7 +18,8 @@ from rich.table import Table
 from pipeline.ablation.command import ablation
 from pipeline.cache_command import cache_option, clean_cache, make_cache_config
 from pipeline.cache_folder import CacheMode
-from pipeline.config import ModelConfig, TrainConfig
+from pipeline.config import ModelConfig, RecurrentKind, TrainConfig
+from pipeline.cudnn_check import cudnn_check
 from pipeline.data_options import build_root, data_options, prepare_data
 from pipeline.legacy.command import import_cudnn
 from pipeline.run_folder import Run, RunError, check_run_name, import_tensorflow, read_json
@@ -59,6 +60,7 @@ def cli() -> None:
 
 cli.add_command(ablation)
 cli.add_command(clean_cache)
+cli.add_command(cudnn_check)
 cli.add_command(data_service_command)
 cli.add_command(import_cudnn)
 cli.add_command(runs_command)
@@ -125,6 +127,13 @@ def data(**options: Any) -> None:
     default=_TRAIN.jit_compile,
     show_default=True,
     help="XLA. Pays on CPUs with AVX-512 and long trainings; costs seconds a batch shape.",
+)
+@click.option(
+    "--cell",
+    type=click.Choice(get_args(RecurrentKind)),
+    default=_TRAIN.cell,
+    show_default=True,
+    help="keras.layers.GRU, or RNN(GRUCell) to compare; the saved model is the same.",
 )
 @cache_option
 @service_options

@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from typing import Any, Literal, Self, get_args
 
 Pooling = Literal["last", "max", "mean"]
+RecurrentKind = Literal["layer", "cell"]
+"""`keras.layers.GRU`, or the same step by step, `RNN(GRUCell)`."""
 TableFormat = Literal["csv", "tsv", "jsonl", "parquet", "fasttext"]
 
 PAD_ID = 0
@@ -252,6 +254,8 @@ class TrainConfig:
         seed: Seeds weights, dropout and the order of the examples.
         deterministic: Trade speed for run-to-run identical weights.
         jit_compile: Compile the training step with XLA.
+        cell: What runs the recurrence in training: `keras.layers.GRU` ("layer") or, to compare,
+            `RNN(GRUCell)` ("cell"). The trained weights and the saved model are the same.
     """
 
     num_epochs: int = 10
@@ -266,6 +270,7 @@ class TrainConfig:
     seed: int = 1
     deterministic: bool = False
     jit_compile: bool = False
+    cell: RecurrentKind = "layer"
 
     def __post_init__(self) -> None:
         _check_range("num_epochs", self.num_epochs, 1, 10_000)
@@ -285,6 +290,10 @@ class TrainConfig:
         _check_range("seed", self.seed, 0, 2**31 - 1)
         _check_flag("deterministic", self.deterministic)
         _check_flag("jit_compile", self.jit_compile)
+        if self.cell not in get_args(RecurrentKind):
+            raise ValueError(
+                f"cell: expected one of {', '.join(get_args(RecurrentKind))}, found {self.cell!r}."
+            )
 
     def to_json(self) -> dict[str, Any]:
         """Return the fields as JSON values."""
@@ -299,4 +308,6 @@ class TrainConfig:
         fields = self.to_json()
         if not self.subword_sampling:
             del fields["subword_sampling"]
+        if self.cell == "layer":
+            del fields["cell"]
         return fields

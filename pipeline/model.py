@@ -13,7 +13,7 @@ from typing import Any
 import keras
 from keras import ops
 
-from pipeline.config import PAD_ID, ModelConfig
+from pipeline.config import PAD_ID, ModelConfig, RecurrentKind
 
 
 @keras.saving.register_keras_serializable(package="gatetable")
@@ -56,11 +56,13 @@ class MaskedPooling(keras.layers.Layer):
         return {**super().get_config(), "mode": self.mode}
 
 
-def build_model(config: ModelConfig) -> keras.Model:
+def build_model(config: ModelConfig, *, cell: RecurrentKind = "layer") -> keras.Model:
     """Build the classifier that `config` describes, with fresh weights.
 
     Args:
         config: Shape of the model.
+        cell: `cell` builds each layer as `RNN(GRUCell)`, to compare: the same weights in the same
+            order, other names within a layer, never on cuDNN. What is saved is built by `layer`.
 
     Returns:
         A functional model from `tokens`, (B, T) int32 right-padded with 0, to class
@@ -75,13 +77,8 @@ def build_model(config: ModelConfig) -> keras.Model:
     if config.embedding_dropout:
         x = keras.layers.SpatialDropout1D(config.embedding_dropout, name="embedding_dropout")(x)
     for index in range(config.layers):
-        # Default activations, bias and reset_after=True: the form cuDNN, ONNX and the gate
-        # table all share.
-        gru = keras.layers.GRU(
-            config.units,
-            return_sequences=config.pooling != "last" or index < config.layers - 1,
-            name=f"gru_{index}",
-        )
+        returns_sequences = config.pooling != "last" or index < config.layers - 1
+        gru = _build_layer(config.units, cell, returns_sequences, name=f"gru_{index}")
         x = (
             keras.layers.Bidirectional(gru, name=f"bigru_{index}") if config.bidirectional else gru
         )(x)
@@ -93,3 +90,25 @@ def build_model(config: ModelConfig) -> keras.Model:
         x = keras.layers.Dropout(config.head_dropout, name="head_dropout")(x)
     probabilities = keras.layers.Dense(config.num_classes, activation="softmax", name="head")(x)
     return keras.Model(tokens, probabilities, name="classifier")
+
+
+def _build_layer(
+    units: int, cell: RecurrentKind, return_sequences: bool, *, name: str
+) -> keras.layers.RNN:
+    # Default activations, bias and reset_after=True: the form cuDNN, ONNX and the gate table all
+    # share.
+    if cell == "layer":
+        return keras.layers.GRU(units, return_sequences=return_sequences, name=name)
+    inner = keras.layers.GRUCell(units, name="gru_cell")
+    return keras.layers.RNN(inner, return_sequences=return_sequences, name=name)
+
+
+def list_recurrent_layers(model: keras.Model) -> list[keras.layers.RNN]:
+    """Return the recurrent layers of a model, each direction by itself."""
+    found = []
+    for layer in model.layers:
+        if isinstance(layer, keras.layers.Bidirectional):
+            found += [layer.forward_layer, layer.backward_layer]
+        elif isinstance(layer, keras.layers.RNN):
+            found.append(layer)
+    return found

@@ -311,7 +311,7 @@ def _fit(
     if training.deterministic:
         tf.config.experimental.enable_op_determinism()
     steps = dataset.count_steps(data.train.count, training.batch_size)
-    model = build_model(model_config)
+    model = build_model(model_config, cell=training.cell)
     compile_model(
         model,
         training,

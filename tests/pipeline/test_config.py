@@ -106,9 +106,14 @@ def test_sampling_subwords_is_refused_where_every_run_must_be_the_same() -> None
 
 
 def test_fields_younger_than_the_first_runs_name_a_run_only_where_they_have_an_effect() -> None:
-    assert "subword_sampling" not in TrainConfig().key_fields()
-    sampled = TrainConfig(subword_sampling=0.1)
-    assert sampled.key_fields() == sampled.to_json()
+    assert {"subword_sampling", "cell"} & set(TrainConfig().key_fields()) == set()
+    changed = TrainConfig(subword_sampling=0.1, cell="cell")
+    assert changed.key_fields() == changed.to_json()
+
+
+def test_a_recurrence_of_another_kind_is_refused() -> None:
+    with pytest.raises(ValueError, match="cell: expected one of layer, cell, found 'lstm'"):
+        TrainConfig(cell="lstm")  # type: ignore[arg-type]
 
 
 def test_settings_of_older_data_folders_are_written_as_they_were() -> None:

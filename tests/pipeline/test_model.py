@@ -50,6 +50,29 @@ def test_weights_have_the_names_that_the_exporters_ask_for() -> None:
     assert f"gru_0/{cell}" in {weight.path for weight in build(bidirectional=False).weights}
 
 
+@pytest.mark.parametrize("shape", SHAPES, ids=str)
+def test_cells_have_the_layers_weights_in_order_and_its_answers(shape: dict[str, Any]) -> None:
+    from pipeline.model import build_model
+
+    config = ModelConfig(vocab_size=30, num_classes=5, embed_dim=6, units=4, **shape)
+    layers, cells = build_model(config), build_model(config, cell="cell")
+    cells.set_weights(layers.get_weights())
+    tokens = np.array([[5, 6, 7, 9], [8, 0, 0, 0]], "int32")
+    np.testing.assert_allclose(cells(tokens).numpy(), layers(tokens).numpy(), rtol=0, atol=1e-6)
+
+
+def test_recurrent_layers_are_listed_one_by_one() -> None:
+    from pipeline.model import build_model, list_recurrent_layers
+
+    config = ModelConfig(vocab_size=30, num_classes=5, layers=2)
+    names = [layer.name for layer in list_recurrent_layers(build_model(config))]
+    assert names == ["forward_gru_0", "backward_gru_0", "forward_gru_1", "backward_gru_1"]
+    config = ModelConfig(vocab_size=30, num_classes=5, bidirectional=False)
+    assert [type(layer).__name__ for layer in list_recurrent_layers(build_model(config))] == ["GRU"]
+    cells = list_recurrent_layers(build_model(config, cell="cell"))
+    assert [type(layer).__name__ for layer in cells] == ["RNN"]
+
+
 def test_a_saved_model_is_loaded_with_our_pooling(tmp_path: Path) -> None:
     import keras
 
