@@ -69,7 +69,8 @@ class Gate:
         self._lifecycle = lifecycle
         self._meters = meters
         self._held_bytes = 0
-        self.turnstile = Turnstile(max(1, limits.micro_batch))
+        self._reading: dict[asyncio.Task[None], float] = {}
+        self.turnstile = Turnstile(limits.micro_batch)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Admit, refuse, or let pass."""
@@ -190,21 +191,26 @@ class Gate:
         """Return the whole body, or None where the client left before it was complete."""
         parts: list[bytes] = []
         size = 0
+        task = asyncio.current_task()
+        assert task is not None
+        self._reading[task] = time.monotonic()
         try:
-            async with asyncio.timeout(self._limits.body_timeout_ms / 1e3):
-                while True:
-                    message = await receive()
-                    if message["type"] != "http.request":
-                        return None
-                    parts.append(message["body"])
-                    size += len(message["body"])
-                    self._held_bytes += len(message["body"])
-                    if size > self._limits.max_body_bytes:
-                        raise self._too_large(f"{size} so far")
-                    if not message["more_body"]:
-                        return parts[0] if len(parts) == 1 else b"".join(parts)
-                    self._check_queue()
-        except TimeoutError as err:
+            while True:
+                message = await receive()
+                if message["type"] != "http.request":
+                    return None
+                parts.append(message["body"])
+                size += len(message["body"])
+                self._held_bytes += len(message["body"])
+                if size > self._limits.max_body_bytes:
+                    raise self._too_large(f"{size} so far")
+                if not message["more_body"]:
+                    return parts[0] if len(parts) == 1 else b"".join(parts)
+                self._check_queue()
+        except asyncio.CancelledError as err:
+            if task in self._reading:
+                raise
+            task.uncancel()  # it was `sweep`, and the client is to have an answer
             raise RequestError(
                 408,
                 "body_timeout",
@@ -213,7 +219,19 @@ class Gate:
                 [CLOSE],
             ) from err
         finally:
+            self._reading.pop(task, None)
             self._held_bytes -= size
+
+    def sweep(self, now_s: float) -> None:
+        """Answer 408 to those whose body takes too long; `now_s` is of `time.monotonic`.
+
+        To be called now and then: a timer for each request would cost it several µs.
+        """
+        too_early_s = now_s - self._limits.body_timeout_ms / 1e3
+        for task, began_s in list(self._reading.items()):
+            if began_s < too_early_s:
+                del self._reading[task]
+                task.cancel()
 
     async def _respond_safely(self, scope: Scope, body: bytes) -> Reply:
         """Return the answer; whatever fails inside becomes a 500 with an id that is in the log."""

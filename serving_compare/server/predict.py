@@ -161,11 +161,10 @@ def run_request(request: PredictRequest, model: LoadedModel) -> Answer:
 
 def rank(probabilities: NDArray[np.float32], k: int) -> list[list[tuple[int, float]]]:
     """Return the k best (class id, probability) of each row (B, C), ties in the order of ids."""
-    order = np.argsort(-probabilities, axis=1, kind="stable")[:, :k]
-    best = np.take_along_axis(probabilities, order, axis=1)
+    best = np.argsort(-probabilities, axis=1, kind="stable")[:, :k].tolist()
     return [
-        list(zip(ids, values, strict=True))
-        for ids, values in zip(order.tolist(), best.tolist(), strict=True)
+        [(label, row[label]) for label in labels]
+        for labels, row in zip(best, probabilities.tolist(), strict=True)
     ]
 
 

@@ -3,7 +3,7 @@
 uvicorn arms a timer only behind an answer. A client that sends its head letter by letter, or
 nothing at all, or stops in the middle of a body whose refusal it has, would hold its connection
 for ever.
-`sweep` ends those; it is called once a second, which costs a request no timer.
+`sweep` ends those; it is called now and then, which costs a request no timer.
 """
 
 from __future__ import annotations
@@ -94,7 +94,7 @@ class BoundedProtocol(HttpToolsProtocol):
     def sweep(self, now_s: float) -> None:
         """End this connection where its client owes the rest of something for too long."""
         if self.transport.is_closing():
-            if self._was_closing:  # a second has passed, and it does not read its answer
+            if self._was_closing:  # since the last sweep: it does not read its answer
                 self.transport.abort()
             self._was_closing = True
             return

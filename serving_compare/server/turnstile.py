@@ -1,7 +1,9 @@
-"""Who is computed next: first come, first served, one wave of requests at a time.
+"""Who is computed next: first come, first served, in waves.
 
-A wave is one request, or several where micro-batching is on. Between two waves the event loop goes
-round once, so that it reads its sockets and refuses what must be refused while the model is slow.
+A wave is what is computed before the event loop goes round again, reads its sockets and refuses
+what must be refused. Slow requests are waves of one, so that refusals stay fast; quick ones go
+several at a time, as a round of the loop costs about as much as one of them. With micro-batching a
+wave is one call of the model.
 """
 
 from __future__ import annotations
@@ -10,6 +12,9 @@ import asyncio
 import time
 from collections import deque
 
+ROUND_S = 0.001
+"""What a wave should take at most."""
+LARGEST_WAVE = 8
 WEIGHT = 0.1
 """Of the newest wave in the running mean: about the last ten waves count."""
 
@@ -18,20 +23,21 @@ class Turnstile:
     """The queue in front of one model. Belongs to one event loop.
 
     Args:
-        wave_size: Requests that may be inside at the same time.
+        wave_size: Requests of a wave, where they are computed together; below 2, waves are as
+            large as `ROUND_S` allows, and their requests are computed one after the other.
 
     Attributes:
-        wave_s: Running mean of the seconds from one wave's turn to the next one's.
+        request_s: Running mean of the seconds one request takes, refusals meanwhile included.
     """
 
-    def __init__(self, wave_size: int = 1) -> None:
-        self._wave_size = wave_size
+    def __init__(self, wave_size: int = 0) -> None:
+        self._fixed_size = wave_size
         self._waiting: deque[asyncio.Future[None]] = deque()
         self._inside = 0
+        self._computed = 0
         self._is_open = True
-        self._has_computed = False
         self._began_s = 0.0
-        self.wave_s = 0.0
+        self.request_s = 0.0
 
     @property
     def waiting(self) -> int:
@@ -44,7 +50,7 @@ class Turnstile:
         What is inside is not counted: it is computed without giving the loop back, so whoever
         asks here asks when it is done.
         """
-        return len(self._waiting) // self._wave_size * self.wave_s
+        return len(self._waiting) * self.request_s
 
     async def enter(self) -> None:
         """Wait for the turn. Everyone who has entered must `leave`."""
@@ -58,32 +64,35 @@ class Turnstile:
         try:
             await turn
         except asyncio.CancelledError:
-            if turn.done() and not turn.cancelled():
-                self.leave(computed=False)  # it was let in and cancelled before it could start
-            else:
+            if turn.cancelled():
                 self._waiting.remove(turn)
+            else:
+                self.leave(computed=False)  # it was let in, and cancelled before it could start
             raise
 
     def leave(self, *, computed: bool) -> None:
         """Give the turn back; `computed` says whether the time it took is worth remembering."""
         self._inside -= 1
-        self._has_computed |= computed
+        self._computed += computed
         if self._inside:
             return
-        if self._has_computed:
-            self._has_computed = False
-            took_s = time.monotonic() - self._began_s
-            self.wave_s += WEIGHT * (took_s - self.wave_s) if self.wave_s else took_s
+        if self._computed:
+            took_s = (time.monotonic() - self._began_s) / self._computed
+            self._computed = 0
+            self.request_s += WEIGHT * (took_s - self.request_s) if self.request_s else took_s
         if self._waiting:
             self._admit()
         else:
             # Not open at once: whoever is about to run in this round of the loop queues up, and
-            # the sockets are read before the next turn.
+            # the sockets are read before the next wave.
             asyncio.get_running_loop().call_soon(self._admit)
 
     def _admit(self) -> None:
         self._began_s = time.monotonic()
-        while self._waiting and self._inside < self._wave_size:
+        size = self._fixed_size
+        if size < 2:
+            size = min(LARGEST_WAVE, int(ROUND_S / self.request_s) if self.request_s else 1)
+        while self._waiting and self._inside < max(1, size):
             turn = self._waiting.popleft()
             if not turn.done():
                 turn.set_result(None)

@@ -39,6 +39,7 @@ BAD_INPUT = 2
 LEAVE_S = 0.5
 """Between the signal and the last connection accepted: keep-alive clients get an answer that asks
 them to leave, and whoever watches /readyz sends no new ones."""
+LOOK_AFTER_S = 0.5
 SETTLE_S = 0.05
 """For the first bytes of the last connections."""
 SWITCH_INTERVAL_S = 0.0002
@@ -183,17 +184,18 @@ class Worker:
         self._server.should_exit = True
 
     async def _look_after(self) -> None:
-        """Once a second: ends stalled connections, sums up refusals, follows `latest`."""
+        """Once in a while: ends stalled connections, sums up refusals, follows `latest`."""
         swap: asyncio.Task[None] | None = None
         loop = asyncio.get_running_loop()
         while True:
-            await asyncio.sleep(1)
+            await asyncio.sleep(LOOK_AFTER_S)
             now_s = loop.time()
             for connection in list(self._server.server_state.connections):
                 if isinstance(connection, BoundedProtocol):
                     connection.sweep(now_s)
             self._meters.set_waiting(self._application.gate.turnstile.waiting)
-            if refusals := self._meters.take_refusals():
+            self._application.gate.sweep(now_s)
+            if refusals := self._meters.flush():
                 log("refused", level=logging.WARNING, **refusals)
             if self._config.follow and (swap is None or swap.done()):
                 swap = asyncio.create_task(self._follower.look())
