@@ -14,6 +14,16 @@ from dotenv import load_dotenv
 from rich.console import Console
 
 from export.bundle import Artifact, find_artifact, read_artifact
+from serving_compare.against import (
+    AGAINST_FILE,
+    check_alike,
+    check_nothing_worse,
+    compare_reports,
+    format_against_markdown,
+    format_summary,
+    make_against_tables,
+    read_report,
+)
 from serving_compare.backends import BACKENDS
 from serving_compare.bench.command import bench
 from serving_compare.command_line import (
@@ -23,12 +33,20 @@ from serving_compare.command_line import (
     progress_bar,
     read_split,
 )
-from serving_compare.compare import Questions, choose_backends, make_questions, run_comparison
+from serving_compare.compare import (
+    Questions,
+    choose_backends,
+    describe_artifact,
+    make_questions,
+    run_comparison,
+)
 from serving_compare.load.command import load
+from serving_compare.load.endure_command import endure
 from serving_compare.load.http_run import run_http
 from serving_compare.load.profile import HTTP_BACKENDS, HTTP_PROFILES
 from serving_compare.load.results import Http
 from serving_compare.losses import list_losses
+from serving_compare.machine import read_machine
 from serving_compare.markdown_report import format_harness
 from serving_compare.report import (
     RAW_FOLDER,
@@ -43,6 +61,14 @@ from serving_compare.schedule import PROFILES
 from serving_compare.server.command import serve
 from serving_compare.tables import make_tables
 from serving_compare.text_table import print_tables
+from serving_compare.verdict import find_verdict, format_verdict
+
+_against = click.option(
+    "--against",
+    metavar="REPORT",
+    type=click.Path(path_type=Path),
+    help="An earlier report: exit code 1 if anything got worse since.",
+)
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -84,6 +110,7 @@ def main() -> None:
     is_flag=True,
     help="Behind real servers too: highest rate within a p99 of 10 ms. About 8 minutes more.",
 )
+@_against
 def compare(
     artifact: Path | None,
     texts: Path | None,
@@ -92,6 +119,7 @@ def compare(
     output: str | None,
     backends: str | None,
     over_http: bool,
+    against: Path | None,
 ) -> None:
     """Check that all backends agree, time them, write a report. About 3 minutes on 2 cores.
 
@@ -108,6 +136,9 @@ def compare(
         loaded = read_artifact(artifact or find_artifact(build / "artifacts"))
         name = output or f"{loaded.name}-{loaded.version}-{datetime.now(UTC):%Y%m%dT%H%M%SZ}"
         check_report_name(reports, name)
+        old = read_report(against) if against else None
+        if old:  # a look ahead: the same refusal in 3 minutes would be a pity
+            check_alike(old, machine=read_machine(), artifact=describe_artifact(loaded))
         split, source = read_split(build, loaded, texts)
         wanted = [part.strip() for part in backends.split(",")] if backends else None
         chosen = choose_backends(loaded, wanted)
@@ -135,14 +166,15 @@ def compare(
             )
             results = replace(results, http=http)
         folder = publish_report(reports, results)
-        _print_report(console, build_report(results), folder)
+        _print_report(console, build_report(results), folder, old)
 
 
 @main.command()
 @click.argument("folders", type=click.Path(path_type=Path), nargs=-1)
 @click.option("--output", metavar="NAME", help="Name of the merged report, beside the first.")
-def report(folders: tuple[Path, ...], output: str | None) -> None:
-    """Write report.json and report.md anew from a report's raw results; by default the newest's.
+@_against
+def report(folders: tuple[Path, ...], output: str | None, against: Path | None) -> None:
+    """Write a report's files anew from its raw results; by default the newest report's.
 
     With several FOLDERS their rounds are put together in a new report; they must be of the same
     artifact, machine and workload.
@@ -153,6 +185,7 @@ def report(folders: tuple[Path, ...], output: str | None) -> None:
     """  # noqa: D301  (click wants the character \b, not the two letters)
     with exit_codes():
         folders = folders or (find_report(build_root() / "reports"),)
+        old = read_report(against) if against else None
         parts = [read_results(folder / RAW_FOLDER) for folder in folders]
         if len(parts) == 1:
             results, folder = parts[0], folders[0]
@@ -165,7 +198,7 @@ def report(folders: tuple[Path, ...], output: str | None) -> None:
             with lock_reports(reports):
                 results = merge_results(parts, name=output)
                 folder = publish_report(reports, results)
-        _print_report(Console(), build_report(results), folder)
+        _print_report(Console(), build_report(results), folder, old)
 
 
 def _compare_over_http(
@@ -191,7 +224,12 @@ def _compare_over_http(
         )
 
 
-def _print_report(console: Console, report: dict[str, Any], folder: Path) -> None:
+def _print_report(
+    console: Console, report: dict[str, Any], folder: Path, old: dict[str, Any] | None
+) -> None:
+    for line in format_verdict(find_verdict(report)):
+        console.print(line, highlight=False, soft_wrap=True)
+    console.print()
     print_tables(console, make_tables(report))
     console.print("Where the lookup table loses", style="bold")
     for line in list_losses(report):
@@ -201,9 +239,24 @@ def _print_report(console: Console, report: dict[str, Any], folder: Path) -> Non
         f"Not measured: {', '.join(report['not_measured'])}.", highlight=False, soft_wrap=True
     )
     console.print(f"Report: {folder}", highlight=False, soft_wrap=True)
+    if old is not None:
+        _print_against(console, report, folder, old)
+
+
+def _print_against(
+    console: Console, report: dict[str, Any], folder: Path, old: dict[str, Any]
+) -> None:
+    comparison = compare_reports(old, report)
+    (folder / AGAINST_FILE).write_text(format_against_markdown(comparison), encoding="utf-8")
+    console.print()
+    print_tables(console, make_against_tables(comparison))
+    for line in format_summary(comparison):
+        console.print(f"- {line}", highlight=False, soft_wrap=True)
+    check_nothing_worse(comparison)
 
 
 main.add_command(bench)
+main.add_command(endure)
 main.add_command(load)
 main.add_command(serve)
 
