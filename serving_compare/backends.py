@@ -73,7 +73,11 @@ class StageClock:
 
 
 class Backend(Protocol):
-    """One runtime with one artifact. Not shared between threads; each lives in a child process."""
+    """One runtime with one artifact. Not shared between threads; each lives in a child process.
+
+    Made with `threads`, how many of them the runtime may use for one call: 1 unless a whole machine
+    is asked for one batch at a time.
+    """
 
     def load(self, files: ArtifactFiles, interface: Interface, clock: StageClock) -> None:
         """Import the libraries, mark `import`; open the files `interface` needs, mark `load`.
@@ -94,7 +98,8 @@ class Backend(Protocol):
 class SavedModelBackend:
     """TensorFlow: the concrete function behind `serving_default`; text is tokenised in graph."""
 
-    def __init__(self) -> None:
+    def __init__(self, threads: int = 1) -> None:
+        self._threads = threads
         self._tensorflow: Any = None
         # A signature holds only a weak reference to its model: drop the model, lose the variables.
         self._models: list[Any] = []
@@ -110,7 +115,7 @@ class SavedModelBackend:
             import tensorflow_text  # noqa: F401  (registers the tokeniser's op)
         clock.mark("import")
         if first_load:
-            tf.config.threading.set_intra_op_parallelism_threads(1)
+            tf.config.threading.set_intra_op_parallelism_threads(self._threads)
             tf.config.threading.set_inter_op_parallelism_threads(1)
             tf.config.set_visible_devices([], "GPU")
             self._tensorflow = tf
@@ -146,7 +151,8 @@ class OnnxBackend:
 
     graph: Literal["onnx", "tf2onnx"] = "onnx"
 
-    def __init__(self) -> None:
+    def __init__(self, threads: int = 1) -> None:
+        self._threads = threads
         self._run: Callable[..., list[Any]] | None = None
         self._encoder: Any = None
         self._max_tokens = 0
@@ -165,7 +171,7 @@ class OnnxBackend:
         if self._run is None:
             options = onnxruntime.SessionOptions()
             # The default (a thread per core) gave a p99 of 3.8 ms instead of 0.1 ms here.
-            options.intra_op_num_threads = 1
+            options.intra_op_num_threads = self._threads
             options.inter_op_num_threads = 1
             options.execution_mode = onnxruntime.ExecutionMode.ORT_SEQUENTIAL
             options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_ALL
@@ -220,7 +226,8 @@ class LookupBackend:
 
     engine = "auto"
 
-    def __init__(self) -> None:
+    def __init__(self, threads: int = 1) -> None:
+        self._threads = threads
         self._model: Any = None
 
     def load(self, files: ArtifactFiles, interface: Interface, clock: StageClock) -> None:
@@ -232,7 +239,11 @@ class LookupBackend:
         clock.mark("import")
         if self._model is None:
             self._model = load_lookup(
-                Path(files.lookup), engine=self.engine, check_hashes=False, replay_golden=False
+                Path(files.lookup),
+                engine=self.engine,
+                threads=self._threads,
+                check_hashes=False,
+                replay_golden=False,
             )
         clock.mark("load")
 
@@ -256,7 +267,7 @@ class LookupNumpyBackend(LookupBackend):
 class NullBackend:
     """Answers at once with a ready-made array: what is timed is the harness itself."""
 
-    def __init__(self) -> None:
+    def __init__(self, threads: int = 1) -> None:
         self._answer: Any = None
 
     def load(self, files: ArtifactFiles, interface: Interface, clock: StageClock) -> None:
@@ -279,7 +290,7 @@ class NullBackend:
 
 
 NULL = "null"
-BACKENDS: dict[str, Callable[[], Backend]] = {
+BACKENDS: dict[str, Callable[..., Backend]] = {
     "saved_model": SavedModelBackend,
     "onnx": OnnxBackend,
     "lookup": LookupBackend,

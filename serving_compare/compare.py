@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -24,18 +24,16 @@ from export.lookup.native_engine import NativeEngine
 from serving_compare.agreement import TOLERANCE, check_agreement
 from serving_compare.backends import BACKENDS, NULL, ArtifactFiles, measure_size_bytes
 from serving_compare.child import ChildJob, run_children
-from serving_compare.machine import allowed_cores, read_machine, read_versions, reserve_core
+from serving_compare.machine import allowed_cores, read_machine, read_versions
 from serving_compare.results import Results
-from serving_compare.schedule import Profile, Turn, has_time_for_round, make_rounds
-from serving_compare.workload import LabelledTexts, Workload, make_workload, write_workload
+from serving_compare.rounds import Progress, read_output, time_backends
+from serving_compare.schedule import Profile
+from serving_compare.workload import LabelledTexts, make_workload, write_workload
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 DEFAULT_TOP_K = 3
-
-Progress = Callable[[str, float], None]
-"""Called with what was just done and the finished share of the work, 0 to 1."""
 
 
 class BackendsError(Exception):
@@ -81,6 +79,11 @@ def choose_backends(artifact: Artifact, wanted: Sequence[str] | None) -> list[st
     if unknown:
         raise BackendsError(
             f"--backends: expected names out of {', '.join(BACKENDS)}, found {unknown[0]!r}."
+        )
+    if set(wanted) == {NULL}:
+        raise BackendsError(
+            f"--backends: expected at least one backend beside {NULL}, found {NULL} alone: it is "
+            "what the harness costs, and says nothing by itself. Add one, such as lookup."
         )
     if "tf2onnx" in wanted and not oracle.is_file():
         raise BackendsError(
@@ -136,7 +139,7 @@ def run_comparison(
         name: Of the report.
         seed: Of workload and schedule.
         scratch: An existing folder for the children's files.
-        progress: Told of every finished child.
+        progress: Told of every finished child and slice.
 
     Raises:
         AgreementError: Backends answer differently; nothing was timed.
@@ -152,7 +155,11 @@ def run_comparison(
         return [row[:n].tolist() for row, n in zip(ids, lengths, strict=True)]
 
     workload = make_workload(
-        questions.split.texts, encode, max_tokens=artifact.max_tokens, seed=seed
+        questions.split.texts,
+        encode,
+        max_tokens=artifact.max_tokens,
+        vocab_size=int(artifact.manifest["model"]["vocab_size"]),
+        seed=seed,
     )
     write_workload(scratch / "workload.json", workload)
     k = min(DEFAULT_TOP_K, len(artifact.labels))
@@ -169,8 +176,15 @@ def run_comparison(
         k=k,
         tolerances=read_tolerances(artifact, backends),
     )
-    processes, samples = _time_backends(
-        backends, workload, profile, common, seed, scratch, progress, began
+    timings = time_backends(
+        backends,
+        list(workload.cells),
+        profile,
+        common,
+        seed=seed,
+        scratch=scratch,
+        progress=progress,
+        began=began,
     )
     return Results(
         name=name,
@@ -202,8 +216,8 @@ def run_comparison(
             }
             for backend in backends
         },
-        processes=processes,
-        samples=samples,
+        processes=timings.processes,
+        samples=timings.samples,
     )
 
 
@@ -306,67 +320,8 @@ def _ask_backends(
         on_done=lambda job: progress(job.name, 0.0),
     )
     return {
-        backend: (_read_arrays(job.output), int(_read_facts(job.output)["single_texts"]))
-        for backend, job in jobs.items()
+        backend: (arrays, int(facts["single_texts"]))
+        for backend, (facts, arrays) in (
+            (backend, read_output(job.output)) for backend, job in jobs.items()
+        )
     }
-
-
-def _time_backends(
-    backends: Sequence[str],
-    workload: Workload,
-    profile: Profile,
-    common: Mapping[str, Any],
-    seed: int,
-    scratch: Path,
-    progress: Progress,
-    began: float,
-) -> tuple[list[dict[str, Any]], dict[tuple[int, str, str], NDArray[np.int64]]]:
-    processes: list[dict[str, Any]] = []
-    samples: dict[tuple[int, str, str], NDArray[np.int64]] = {}
-    rounds_s: list[float] = []
-    schedule = make_rounds(backends, list(workload.cells), rounds=profile.rounds, seed=seed)
-    with reserve_core() as core:
-        for turns in schedule:
-            round_began = time.monotonic()
-            if not has_time_for_round(
-                elapsed_s=round_began - began, rounds_s=rounds_s, limit_s=profile.max_duration_s
-            ):
-                break
-            for position, turn in enumerate(turns):
-                job = _sample_job(turn, profile, common, scratch)
-                run_children([job], cores=[core])
-                facts = _read_facts(job.output)
-                processes.append(
-                    {"round": turn.round, "backend": turn.backend, "position": position, **facts}
-                )
-                for cell, array in _read_arrays(job.output).items():
-                    samples[turn.round, turn.backend, cell] = array
-                done = turn.round * len(turns) + position + 1
-                progress(job.name, done / (len(schedule) * len(turns)))
-            rounds_s.append(time.monotonic() - round_began)
-    return processes, samples
-
-
-def _sample_job(turn: Turn, profile: Profile, common: Mapping[str, Any], scratch: Path) -> ChildJob:
-    return ChildJob(
-        name=f"{turn.backend}, round {turn.round + 1}",
-        fields={
-            **common,
-            "mode": "sample",
-            "backend": turn.backend,
-            "limits": profile.limits._asdict(),
-            "cells": list(turn.cells),
-        },
-        output=scratch / f"sample-{turn.round}-{turn.backend}",
-        timeout_s=profile.child_timeout_s,
-    )
-
-
-def _read_facts(output: Path) -> dict[str, Any]:
-    facts: dict[str, Any] = json.loads(output.with_suffix(".json").read_text(encoding="utf-8"))
-    return facts
-
-
-def _read_arrays(output: Path) -> dict[str, Any]:
-    with np.load(output.with_suffix(".npz"), allow_pickle=False) as arrays:
-        return {name: arrays[name] for name in arrays.files}

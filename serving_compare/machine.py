@@ -27,6 +27,9 @@ LIBRARIES = (
     "onnxruntime",
     "tensorflow",
     "tensorflow-text",
+    "openvino",
+    "ai-edge-litert",
+    "torch",
 )
 PASSING_FACTS = frozenset({"load_average", "affinity"})
 """Facts that differ between two runs on one machine."""
@@ -116,7 +119,11 @@ def reserve_core() -> Iterator[int | None]:
 
 
 def child_environment(environment: Mapping[str, str]) -> dict[str, str]:
-    """Return a child's environment: one thread for every BLAS, no GPU, quiet libraries."""
+    """Return a child's environment: one thread for every BLAS, no GPU, quiet libraries.
+
+    A BLAS keeps its one thread where a backend is given several: what it is called for is too small
+    to be shared, and a backend that has threads of its own would run threads times threads.
+    """
     child = dict(environment)
     child.update(dict.fromkeys(THREAD_VARIABLES, "1"))
     child["CUDA_VISIBLE_DEVICES"] = "-1"

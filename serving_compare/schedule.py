@@ -1,15 +1,15 @@
-"""In which order the children run, how long each may take, and when the comparison stops.
+"""Whose turn it is when, how long a turn may take, and when the comparison stops.
 
-Interleaved in random order, afresh in every round: a machine that slows down for a while slows
-every backend in that round, and no backend always runs behind the same neighbour (google/benchmark
-measured 40 % less variance between runs from this alone).
+Interleaved in random order, afresh each time: a machine that slows down for a while slows every
+backend, and no backend always runs behind the same neighbour (google/benchmark measured 40 % less
+variance between runs from this alone).
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -23,7 +23,9 @@ class Profile:
     Attributes:
         name: What the report calls it.
         rounds: Processes of each backend.
-        limits: Stop rules of one cell in one process.
+        slices: Turns of each backend in each cell and round.
+        limits: Stop rules of one slice.
+        all_cores: Whether a batch is timed with as many threads as there are cores, too.
         answer_budget_s: Time for one call a text over the test split; the rest goes in batches.
         max_duration_s: No further round is begun that would likely end behind this time.
         child_timeout_s: A child that takes longer is ended and the comparison fails.
@@ -31,7 +33,9 @@ class Profile:
 
     name: str
     rounds: int
+    slices: int
     limits: CellLimits
+    all_cores: bool
     answer_budget_s: float
     max_duration_s: float
     child_timeout_s: float
@@ -48,20 +52,24 @@ PROFILES = {
         Profile(
             name="quick",
             rounds=3,
+            slices=2,
             limits=CellLimits(
-                min_samples=100, min_duration_s=0.01, max_duration_s=0.05, warm_up_s=0.1
+                min_samples=50, min_duration_s=0.005, max_duration_s=0.02, warm_up_s=0.05
             ),
+            all_cores=False,
             answer_budget_s=4.0,
             max_duration_s=60.0,
             child_timeout_s=120.0,
         ),
-        # 1,700 samples in each of six rounds make the 10,000 that a p99 needs.
+        # 340 samples in each of five slices and six rounds make the 10,000 that a p99 needs.
         Profile(
             name="default",
             rounds=6,
+            slices=5,
             limits=CellLimits(
-                min_samples=1700, min_duration_s=0.02, max_duration_s=0.15, warm_up_s=0.15
+                min_samples=340, min_duration_s=0.01, max_duration_s=0.03, warm_up_s=0.1
             ),
+            all_cores=True,
             answer_budget_s=10.0,
             max_duration_s=360.0,
             child_timeout_s=300.0,
@@ -69,9 +77,11 @@ PROFILES = {
         Profile(
             name="thorough",
             rounds=20,
+            slices=10,
             limits=CellLimits(
-                min_samples=1000, min_duration_s=0.2, max_duration_s=2.0, warm_up_s=1.0
+                min_samples=100, min_duration_s=0.02, max_duration_s=0.2, warm_up_s=1.0
             ),
+            all_cores=True,
             answer_budget_s=60.0,
             max_duration_s=3600.0,
             child_timeout_s=600.0,
@@ -80,41 +90,62 @@ PROFILES = {
 }
 
 
+class Turn(NamedTuple):
+    """One slice: whose, and of which cell."""
+
+    cell: str
+    backend: str
+
+
 @dataclass(frozen=True, kw_only=True)
-class Turn:
-    """One child's turn.
+class Round:
+    """One fresh process of each backend, all alive at once.
 
     Attributes:
-        round: Number of the round, from 0.
-        backend: Whose turn it is.
-        cells: All cells in the order of this round, the same for every backend in it.
+        number: From 0.
+        starts: The order in which they are started, one after the other.
+        turns: The slices, in order.
     """
 
-    round: int
-    backend: str
-    cells: tuple[str, ...]
+    number: int
+    starts: tuple[str, ...]
+    turns: tuple[Turn, ...]
 
 
 def make_rounds(
-    backends: Sequence[str], cells: Sequence[str], *, rounds: int, seed: int
-) -> list[list[Turn]]:
-    """Return each round's turns: every backend once a round, in seeded random order.
+    backends: Sequence[str], cells: Sequence[str], *, rounds: int, slices: int, seed: int
+) -> list[Round]:
+    """Return the rounds: in each, every backend has `slices` slices of every cell.
+
+    All cells are gone through `slices` times, each time in another order, and within a cell the
+    backends follow each other directly, in another order each time: what is compared lies close
+    together, and what is averaged lies far apart.
 
     Args:
         backends: Names, none twice.
         cells: Names.
         rounds: How many.
+        slices: Of each backend in each cell and round.
         seed: Same seed, same schedule.
     """
     random = np.random.default_rng(seed)
-    schedule = []
-    for number in range(rounds):
-        order = [cells[int(i)] for i in random.permutation(len(cells))]
-        turns = [backends[int(i)] for i in random.permutation(len(backends))]
-        schedule.append(
-            [Turn(round=number, backend=backend, cells=tuple(order)) for backend in turns]
+
+    def shuffle(names: Sequence[str]) -> list[str]:
+        return [names[int(i)] for i in random.permutation(len(names))]
+
+    return [
+        Round(
+            number=number,
+            starts=tuple(shuffle(backends)),
+            turns=tuple(
+                Turn(cell, backend)
+                for _ in range(slices)
+                for cell in shuffle(cells)
+                for backend in shuffle(backends)
+            ),
         )
-    return schedule
+        for number in range(rounds)
+    ]
 
 
 def has_time_for_round(*, elapsed_s: float, rounds_s: Sequence[float], limit_s: float) -> bool:

@@ -1,10 +1,17 @@
 """The child process: one backend, one job, then it ends. `python -m serving_compare.worker`.
 
-A JSON job comes on stdin, arrays go to `<output>.npz` and facts to `<output>.json` (written last:
-where it lies, the job was done). Two modes:
+A JSON job comes on the first line of stdin, arrays go to `<output>.npz` and facts to
+`<output>.json` (written last: where it lies, the job was done). Two modes:
 
-    sample   cold start to the first answer, then every cell timed in the given order
+    sample   cold start to the first answer, then slices of cells, one for each line of stdin
     answer   probabilities for the probes, the workload and the texts; nothing is timed
+
+In the mode `sample` each line of stdin is answered by one on stdout when it is done:
+
+    {"do": "measure_memory"}                when all the other children have started too
+    {"do": "prepare"}                       load what is left, read the workload
+    {"do": "slice", "cell": "tokens_10"}
+    {"do": "finish"}                        write the results
 
 Up to the first answer only the standard library and the backend's own libraries are imported:
 whatever the harness imported before would be missing from the backend's cold start.
@@ -12,6 +19,7 @@ whatever the harness imported before would be missing from the backend's cold st
 
 from __future__ import annotations
 
+import gc
 import json
 import math
 import os
@@ -25,6 +33,7 @@ from typing import TYPE_CHECKING, Any
 from serving_compare.backends import BACKENDS, ArtifactFiles, Backend, StageClock
 
 if TYPE_CHECKING:
+    from serving_compare.sampling import Cell
     from serving_compare.workload import Request
 
 
@@ -49,6 +58,19 @@ def read_memory_bytes(status: Path = Path("/proc/self/status")) -> dict[str, int
     }
 
 
+def read_pss_bytes(rollup: Path = Path("/proc/self/smaps_rollup")) -> dict[str, int]:
+    """Return this process's proportional set: a page that n processes map counts as 1/n.
+
+    Nothing comes back where the system does not tell.
+    """
+    try:
+        lines = rollup.read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return {}
+    found = [int(line.split()[1]) * 1024 for line in lines if line.startswith("Pss:")]
+    return {"pss_bytes": found[0]} if found else {}
+
+
 def settle_process(job: Mapping[str, Any]) -> None:
     """Bound this process's life and pin it to its core; to be called before anything else.
 
@@ -70,23 +92,29 @@ def run_job(job: Mapping[str, Any]) -> None:
             or null), `timeout_s`, `output` (path without suffix) and the mode's own fields.
     """
     settle_process(job)
+    if job["mode"] == "sample":
+        _converse(job)
+        return
+    backend = BACKENDS[job["backend"]]()
+    facts = _start_cold(backend, job)
+    backend.load(ArtifactFiles(**job["files"]), "ids", StageClock(job["spawned_ns"]))
+    _write(job, _answer(backend, job, facts), facts)
+
+
+def _start_cold(backend: Backend, job: Mapping[str, Any]) -> dict[str, Any]:
     clock = StageClock(job["spawned_ns"])
     clock.mark("start")
-    backend = BACKENDS[job["backend"]]()
-    files = ArtifactFiles(**job["files"])
-    backend.load(files, "text", clock)
+    backend.load(ArtifactFiles(**job["files"]), "text", clock)
     backend.run_texts([job["first_text"]])
     clock.mark("first")
-    facts: dict[str, Any] = {"stages_ns": dict(clock.stages_ns), "memory": read_memory_bytes()}
-    backend.load(files, "ids", clock)
-    arrays = (
-        _sample(backend, job, facts) if job["mode"] == "sample" else _answer(backend, job, facts)
-    )
+    return {"stages_ns": dict(clock.stages_ns), "memory": read_memory_bytes()}
 
+
+def _write(job: Mapping[str, Any], arrays: Mapping[str, Any], facts: Mapping[str, Any]) -> None:
     import numpy as np
 
     output = Path(job["output"])
-    np.savez(output.with_suffix(".npz"), **arrays)
+    np.savez(output.with_suffix(".npz"), allow_pickle=False, **arrays)
     partial = output.with_suffix(".partial")
     partial.write_text(json.dumps(facts), encoding="utf-8")
     partial.replace(output.with_suffix(".json"))
@@ -98,30 +126,72 @@ def _arguments(request: Request) -> tuple[Any, ...]:
     return pad_rows(request.rows) if request.rows else (list(request.texts),)
 
 
-def _sample(backend: Backend, job: Mapping[str, Any], facts: dict[str, Any]) -> dict[str, Any]:
-    from serving_compare.sampling import CellLimits, measure_cell, measure_timer_cost_ns
-    from serving_compare.workload import read_workload_cells
+def _converse(job: Mapping[str, Any]) -> None:
+    """Sample what the lines of stdin ask for. Several threads: ids in only, no cold start."""
+    # What a library prints must not be taken for an answer.
+    answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
+    os.dup2(2, 1)
+    is_wide = job["threads"] > 1
+    backend = BACKENDS[job["backend"]](threads=job["threads"])
+    facts: dict[str, Any] = {"memory": {}} if is_wide else _start_cold(backend, job)
+    facts["cells"] = {}
+    cells: dict[str, Cell] = {}
+    _say(answers)
+    for line in sys.stdin:
+        message = json.loads(line)
+        if message["do"] == "measure_memory":
+            facts["memory"] |= read_pss_bytes()
+        elif message["do"] == "prepare":
+            cells = _prepare(backend, job, facts)
+        elif message["do"] == "slice":
+            cells[message["cell"]].take_slice()
+        elif message["do"] == "finish":
+            _finish(job, cells, facts)
+        _say(answers)
 
-    cells = read_workload_cells(Path(job["workload"]))
+
+def _say(answers: Any) -> None:
+    answers.write('{"done": true}\n')
+    answers.flush()
+
+
+def _prepare(backend: Backend, job: Mapping[str, Any], facts: dict[str, Any]) -> dict[str, Cell]:
+    backend.load(ArtifactFiles(**job["files"]), "ids", StageClock(job["spawned_ns"]))
+
+    from serving_compare.sampling import CellLimits, ColdCell, WarmCell, measure_timer_cost_ns
+    from serving_compare.workload import read_workload_cells, split_cell
+
     limits = CellLimits(**job["limits"])
     facts["timer_cost_ns"] = timer_cost_ns = measure_timer_cost_ns()
-    facts["cells"] = {}
-    arrays = {}
+    workload = read_workload_cells(Path(job["workload"]))
+    cells: dict[str, Cell] = {}
     for name in job["cells"]:
-        requests = cells[name]
-        measured = measure_cell(
-            backend.run_ids if requests[0].rows else backend.run_texts,
-            [_arguments(request) for request in requests],
-            limits,
-            timer_cost_ns=timer_cost_ns,
-        )
-        arrays[name] = measured.elapsed_ns
+        requests = [_arguments(request) for request in workload[name]]
+        call = backend.run_ids if workload[name][0].rows else backend.run_texts
+        if split_cell(name)[0] == "cold":
+            cells[name] = ColdCell(call=call, requests=requests)
+        else:
+            cells[name] = WarmCell(
+                call=call, requests=requests, limits=limits, timer_cost_ns=timer_cost_ns
+            )
+    # The collector runs before each slice; looking at all of TensorFlow took 0.2 s each time.
+    gc.collect()
+    gc.freeze()
+    return cells
+
+
+def _finish(job: Mapping[str, Any], cells: Mapping[str, Cell], facts: dict[str, Any]) -> None:
+    arrays = {}
+    for name, cell in cells.items():
+        samples = cell.samples()
+        arrays[name] = samples.elapsed_ns
         facts["cells"][name] = {
-            "inner_loops": measured.inner_loops,
-            "warm_up_calls": measured.warm_up_calls,
-            "is_warm": measured.is_warm,
+            "inner_loops": samples.inner_loops,
+            "warm_up_calls": samples.warm_up_calls,
+            "is_warm": samples.is_warm,
+            "slices": list(samples.slices),
         }
-    return arrays
+    _write(job, arrays, facts)
 
 
 def _answer(backend: Backend, job: Mapping[str, Any], facts: dict[str, Any]) -> dict[str, Any]:
@@ -173,4 +243,4 @@ def answer_texts(
 
 
 if __name__ == "__main__":
-    run_job(json.load(sys.stdin))
+    run_job(json.loads(sys.stdin.readline()))

@@ -1,11 +1,15 @@
 """What the backends are asked: seeded requests, cut from real texts, the same for every backend.
 
-Four kinds of cells:
+Kinds of cells:
 
-    tokens_<T>       one row of exactly T token ids
+    tokens_<T>       one row of exactly T token ids, from texts
     title_text_<L>   one raw text of exactly L characters
     title_ids_<L>    the ids of the same texts: the difference is the price of tokenising
+    zipf_<T>         one row of T ids, each drawn as often as it occurs in the texts
+    uniform_<T>      one row of T ids, each of the vocabulary as likely: the worst rows for a table
+    cold_<T>         the rows of tokens_<T>, asked with cold caches
     batch_<B>        B rows of a natural mix of lengths, padded to their longest
+    all_cores_<B>    the same batches, asked with a thread a core
 
 Each cell holds several different requests that are asked in turn, because a single repeated one
 would keep its few rows of the embedding or gate table in the first-level cache.
@@ -16,7 +20,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_args
@@ -33,6 +37,11 @@ TOKEN_LENGTHS = (1, 2, 5, 10, 11, 20, 40)
 WANTED_TITLE_CHARS = (2, 10, 20, 50, 99)
 """The lengths of the classic table; each becomes the nearest one the texts can fill."""
 BATCH_SIZES = (1, 8, 32, 256)
+ALL_CORES_BATCH_SIZE = 256
+DRAWN_TOKENS = 10
+"""Length of the rows of drawn ids and of the cold ones: about that of a text."""
+DRAWN_REQUESTS = 256
+"""Rows of drawn ids a cell holds: uniform ones ask for more of a table than fits near a core."""
 REQUESTS_PER_CELL = 32
 MIN_TEXTS_PER_TITLE = 8
 """Fewer different texts of one length would make that row a portrait of a few texts."""
@@ -138,6 +147,7 @@ def make_workload(
     encode: Encode,
     *,
     max_tokens: int,
+    vocab_size: int,
     seed: int,
     token_lengths: Sequence[int] = TOKEN_LENGTHS,
     wanted_chars: Sequence[int] = WANTED_TITLE_CHARS,
@@ -150,6 +160,7 @@ def make_workload(
         texts: At least one text, from the test split.
         encode: Texts to their token ids, cut to `max_tokens`, none empty.
         max_tokens: Longer token lengths are left out, with a note.
+        vocab_size: V; the first id, which pads, is never drawn.
         seed: Same seed and texts, same workload.
         token_lengths: Sizes of the `tokens` cells.
         wanted_chars: Wanted sizes of the `title_text` and `title_ids` cells, in characters.
@@ -186,7 +197,39 @@ def make_workload(
             Request(rows=tuple(rows[int(i)] for i in batch)) for batch in picks
         )
         notes[f"batch_{size}"] = f"{count} batches of texts as they come, not sorted by length"
+    if ALL_CORES_BATCH_SIZE in batch_sizes:
+        cells[f"all_cores_{ALL_CORES_BATCH_SIZE}"] = cells[f"batch_{ALL_CORES_BATCH_SIZE}"]
+        notes[f"all_cores_{ALL_CORES_BATCH_SIZE}"] = (
+            f"the batches of batch_{ALL_CORES_BATCH_SIZE}, with a thread a core"
+        )
+    for name, drawn, note in _draw_cells(rows, vocab_size, min(DRAWN_TOKENS, max_tokens), random):
+        cells[name], notes[name] = drawn, note
+    if f"tokens_{DRAWN_TOKENS}" in cells:
+        cells[f"cold_{DRAWN_TOKENS}"] = cells[f"tokens_{DRAWN_TOKENS}"]
+        notes[f"cold_{DRAWN_TOKENS}"] = (
+            f"the rows of tokens_{DRAWN_TOKENS}, the caches written over before each call"
+        )
     return Workload(cells=cells, notes=notes, seed=seed)
+
+
+def _draw_cells(
+    rows: Sequence[tuple[int, ...]], vocab_size: int, tokens: int, random: np.random.Generator
+) -> Iterator[tuple[str, tuple[Request, ...], str]]:
+    """Rows of drawn ids: by their frequency in the texts, and uniform over the vocabulary."""
+    shape = (DRAWN_REQUESTS, tokens)
+    seen = np.concatenate([np.asarray(row, np.int64) for row in rows])
+    draws = {
+        "zipf": (seen[random.integers(len(seen), size=shape)], "drawn as often as in the texts"),
+        "uniform": (random.integers(1, vocab_size, size=shape), "each as likely as any other"),
+    }
+    for kind, (ids, how) in draws.items():
+        requests = tuple(Request(rows=(tuple(int(i) for i in row),)) for row in ids)
+        distinct = len(np.unique(ids))
+        yield (
+            f"{kind}_{tokens}",
+            requests,
+            f"{len(requests)} rows of {tokens} ids {how}; {distinct} different ids",
+        )
 
 
 def choose_title_chars(texts: Sequence[str], wanted_chars: Sequence[int]) -> dict[int, int]:

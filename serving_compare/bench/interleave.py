@@ -11,26 +11,26 @@ and weights come from the last cache or from memory; the forms take turns call b
 
 from __future__ import annotations
 
-import gc
 import statistics
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from serving_compare.sampling import CellSamples, choose_inner_loops
+from serving_compare.sampling import (
+    COLD_BYTES,
+    CellSamples,
+    choose_inner_loops,
+    resting_collector,
+)
 
 Arguments = tuple[Any, ...]
 Work = tuple[Callable[..., Any], Sequence[Arguments]]
 """What is called, and with which requests in turn."""
 Measured = Iterator[tuple[str, str, CellSamples]]
 """Form, cell, samples."""
-
-COLD_BYTES = 24 * 10**6
-"""Written over before a cold call: more than any second-level cache, less than most last ones."""
 
 WARM_UP_REQUESTS = 10
 """Requests asked untimed where single requests are timed."""
@@ -76,7 +76,7 @@ def measure_warm(
     passes: dict[str, int] = {}
     elapsed_ns: dict[str, list[int]] = {name: [] for name in works}
     warm_up_calls = dict.fromkeys(works, 0)
-    with _resting_collector():
+    with resting_collector():
         for _ in range(limits.blocks):
             for name in _shuffle(list(works), random):
                 call, requests = works[name]
@@ -113,7 +113,7 @@ def measure_cold(
     """
     elapsed_ns: dict[str, list[int]] = {name: [] for name in works}
     buffer = np.zeros(COLD_BYTES // 8, np.int64)
-    with _resting_collector():
+    with resting_collector():
         for number in range(samples):
             for name in _shuffle(list(works), random):
                 call, requests = works[name]
@@ -149,7 +149,7 @@ def measure_single(
     elapsed_ns: dict[str, list[int]] = {name: [] for name in works}
     warm_up_calls = dict.fromkeys(works, 0)
     longest = max(len(requests) for _, requests in works.values())
-    with _resting_collector():
+    with resting_collector():
         for start in range(0, longest, chunk):
             for name in _shuffle(list(works), random):
                 call, requests = works[name]
@@ -171,18 +171,6 @@ def measure_single(
         )
         for name, values in elapsed_ns.items()
     }
-
-
-@contextmanager
-def _resting_collector() -> Iterator[None]:
-    gc.collect()
-    was_enabled = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if was_enabled:
-            gc.enable()
 
 
 def _shuffle(names: Sequence[str], random: np.random.Generator) -> list[str]:

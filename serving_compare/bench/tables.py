@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from serving_compare.bench.forms import NATIVE
-from serving_compare.bench.interleave import COLD_BYTES
+from serving_compare.sampling import COLD_BYTES
 from serving_compare.text_table import (
     NOT_AVAILABLE,
     UNSTABLE,

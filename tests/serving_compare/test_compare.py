@@ -37,7 +37,11 @@ def test_all_backends_with_files_are_compared_by_default(artifact: Artifact, tmp
 
 def test_chosen_backends_come_in_the_order_of_the_tables_with_null(artifact: Artifact):
     assert choose_backends(artifact, ["lookup", "onnx"]) == ["onnx", "lookup", "null"]
-    assert choose_backends(artifact, ["null"]) == ["null"]
+
+
+def test_null_alone_says_nothing_and_is_refused(artifact: Artifact):
+    with pytest.raises(BackendsError, match="at least one backend beside null, found null alone"):
+        choose_backends(artifact, ["null"])
 
 
 def test_unknown_backends_are_refused(artifact: Artifact):

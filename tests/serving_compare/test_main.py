@@ -18,6 +18,7 @@ from filelock import FileLock
 from export.bundle import Artifact
 from serving_compare import __main__ as command
 from serving_compare.agreement import AgreementError
+from serving_compare.machine import allowed_cores
 from serving_compare.report import publish_report
 from serving_compare.results import Results, read_results
 from serving_compare.sampling import CellLimits
@@ -36,7 +37,9 @@ def build(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, artifact: Artifact) -
     monkeypatch.chdir(tmp_path)
     shortest = replace(
         PROFILES["quick"],
-        rounds=2,
+        rounds=1,
+        slices=1,
+        all_cores=False,
         limits=CellLimits(min_samples=1, min_duration_s=0.0, max_duration_s=0.001, warm_up_s=0.001),
     )
     monkeypatch.setitem(PROFILES, "quick", shortest)
@@ -47,7 +50,11 @@ def run(*arguments: str) -> Result:
     return CliRunner().invoke(command.main, arguments)
 
 
-def test_null_and_lookup_are_compared_from_end_to_end(build: Path, split_file: Path):
+def test_null_and_lookup_are_compared_from_end_to_end(
+    build: Path, split_file: Path, monkeypatch: pytest.MonkeyPatch
+):
+    longer = replace(PROFILES["quick"], rounds=2, slices=2, all_cores=True)
+    monkeypatch.setitem(PROFILES, "quick", longer)
     done = run("compare", "--quick", "--backends", "lookup", "--texts", str(split_file),
                "--output", "first")  # fmt: skip
     assert done.exit_code == 0, done.output
@@ -64,6 +71,12 @@ def test_null_and_lookup_are_compared_from_end_to_end(build: Path, split_file: P
     assert list(lookup["latency"]["tokens"]) == ["1", "2", "5", "10", "11", "20"]
     assert list(lookup["batch"]) == ["1", "8", "32", "256"]
     assert lookup["latency"]["tokens"]["1"]["rounds"] == 2
+    for kind in ("zipf", "uniform", "cold"):
+        assert list(lookup["latency"][kind]) == ["10"]
+    cores = len(allowed_cores() or [0])
+    threads = [cell["threads"] for cell in lookup["all_cores"].values()]
+    assert threads == ([cores] if cores > 1 else [])
+    assert lookup["memory"].get("pss_bytes", lookup["memory"]["peak_bytes"])["median"] > 2**20
     assert report["harness"]["largest_share"]["fastest"] == "lookup"
     assert {p.name for p in (build / "reports").iterdir()} == {".lock", "first", "latest"}
 
@@ -75,26 +88,33 @@ def test_null_and_lookup_are_compared_from_end_to_end(build: Path, split_file: P
 
     results = read_results(folder / "raw")
     assert {process["backend"] for process in results.processes} == {"lookup", "null"}
-    assert all(set(p["stages_ns"]) == {"start", "import", "load", "first"}
-               for p in results.processes)  # fmt: skip
+    alone = [process for process in results.processes if process["threads"] == 1]
+    assert all(set(p["stages_ns"]) == {"start", "import", "load", "first"} for p in alone)
+    assert all(len(facts["slices"]) == 2 for p in alone for facts in p["cells"].values())
     assert str(build) not in (folder / "raw" / "raw.json").read_text()
 
 
-def test_null_alone_runs_on_the_probes_without_a_split(build: Path):
-    done = run("compare", "--quick", "--backends", "null")
+def test_lookup_runs_on_the_probes_without_a_split(build: Path):
+    done = run("compare", "--quick", "--backends", "lookup")
     assert done.exit_code == 0, done.output
     name = (build / "reports" / "latest").read_text().strip()
     assert name.startswith("tiny-1-2")
     report = json.loads((build / "reports" / name / "report.json").read_text())
     jsonschema.validate(report, json.loads(SCHEMA_PATH.read_text()))
     assert report["workload"]["source"].startswith("the artifact's own probes")
-    assert report["harness"]["largest_share"] is None
+
+
+def test_null_alone_is_refused(build: Path):
+    done = run("compare", "--quick", "--backends", "null")
+    assert done.exit_code == 2
+    assert "expected at least one backend beside null, found null alone" in done.stderr
+    assert [path.name for path in (build / "reports").iterdir()] == [".lock"]
 
 
 def test_the_split_of_the_artifacts_run_is_found(build: Path, split_file: Path):
     (build / "runs" / "tiny-run").mkdir(parents=True)
     shutil.copy(split_file, build / "runs" / "tiny-run" / "test_split.jsonl")
-    assert run("compare", "--quick", "--backends", "null", "--output", "n").exit_code == 0
+    assert run("compare", "--quick", "--backends", "lookup", "--output", "n").exit_code == 0
     report = json.loads((build / "reports" / "n" / "report.json").read_text())
     assert report["workload"]["source"] == "the test split of the artifact's run"
 

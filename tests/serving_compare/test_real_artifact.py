@@ -56,7 +56,11 @@ def build(
     monkeypatch.setenv("GATETABLE_BUILD", str(folder))
     monkeypatch.chdir(tmp_path)
     shortest = CellLimits(min_samples=1, min_duration_s=0.0, max_duration_s=0.01, warm_up_s=0.01)
-    monkeypatch.setitem(PROFILES, "quick", replace(PROFILES["quick"], rounds=1, limits=shortest))
+    monkeypatch.setitem(
+        PROFILES,
+        "quick",
+        replace(PROFILES["quick"], rounds=1, slices=1, all_cores=True, limits=shortest),
+    )
     return folder
 
 

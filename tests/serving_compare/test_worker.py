@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from serving_compare import worker
-from serving_compare.worker import answer_texts, read_memory_bytes
+from serving_compare.worker import answer_texts, read_memory_bytes, read_pss_bytes
 
 
 class SlowTexts:
@@ -63,3 +63,11 @@ def test_memory_without_a_status_file_is_the_peak_alone(tmp_path: Path):
     memory = read_memory_bytes(tmp_path / "none")
     assert list(memory) == ["peak_bytes"]
     assert memory["peak_bytes"] > 2**20
+
+
+def test_the_proportional_set_is_read_where_the_system_tells_it(tmp_path: Path):
+    (tmp_path / "rollup").write_text(
+        "00400000-7fff rollup\nRss:   4096 kB\nPss:   2048 kB\nPss_Dirty:  1024 kB\n"
+    )
+    assert read_pss_bytes(tmp_path / "rollup") == {"pss_bytes": 2_097_152}
+    assert read_pss_bytes(tmp_path / "none") == {}

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -20,6 +21,8 @@ from serving_compare.workload import (
     write_workload,
 )
 
+VOCAB = 64
+
 
 def encode_words(texts: Sequence[str]) -> list[list[int]]:
     """One id a word: its length."""
@@ -27,41 +30,43 @@ def encode_words(texts: Sequence[str]) -> list[list[int]]:
 
 
 def test_same_seed_gives_the_same_workload(texts: list[str]):
-    first = make_workload(texts, encode_words, max_tokens=64, seed=3)
-    second = make_workload(texts, encode_words, max_tokens=64, seed=3)
-    other = make_workload(texts, encode_words, max_tokens=64, seed=4)
+    first = make_workload(texts, encode_words, max_tokens=64, vocab_size=VOCAB, seed=3)
+    second = make_workload(texts, encode_words, max_tokens=64, vocab_size=VOCAB, seed=3)
+    other = make_workload(texts, encode_words, max_tokens=64, vocab_size=VOCAB, seed=4)
     assert first.sha256 == second.sha256 != other.sha256
 
 
 def test_token_cells_have_exactly_their_length(texts: list[str]):
-    workload = make_workload(texts, encode_words, max_tokens=64, seed=1)
+    workload = make_workload(texts, encode_words, max_tokens=64, vocab_size=VOCAB, seed=1)
     for tokens in (1, 2, 5, 10, 11, 20, 40):
         for request in workload.cells[f"tokens_{tokens}"]:
             assert [len(row) for row in request.rows] == [tokens]
 
 
 def test_ids_come_from_the_texts_alone(texts: list[str]):
-    workload = make_workload(texts, encode_words, max_tokens=64, seed=1)
+    workload = make_workload(texts, encode_words, max_tokens=64, vocab_size=VOCAB, seed=1)
     known = {token for row in encode_words(texts) for token in row}
     for name, requests in workload.cells.items():
-        if not name.startswith("title_text"):
+        if not name.startswith(("title_text", "uniform")):
             assert {t for request in requests for row in request.rows for t in row} <= known
 
 
 def test_whole_texts_are_preferred_over_cut_and_joined_ones(texts: list[str]):
-    workload = make_workload(texts, encode_words, max_tokens=64, seed=1, requests_per_cell=8)
+    workload = make_workload(
+        texts, encode_words, max_tokens=64, vocab_size=VOCAB, seed=1, requests_per_cell=8
+    )
     assert workload.notes["tokens_5"] == "8 whole texts, 0 cut, 0 joined from several"
     assert workload.notes["tokens_40"] == "0 whole texts, 0 cut, 8 joined from several"
 
 
 def test_lengths_the_artifact_cuts_are_left_out_with_a_note(texts: list[str]):
-    workload = make_workload(texts, encode_words, max_tokens=16, seed=1)
+    workload = make_workload(texts, encode_words, max_tokens=16, vocab_size=VOCAB, seed=1)
     assert "tokens_20" not in workload.cells
     assert workload.notes["tokens_20"] == ("left out: the artifact cuts every text to 16 tokens")
 
 
 def test_title_cells_hold_the_same_texts_as_strings_and_as_ids(texts: list[str]):
-    workload = make_workload(texts, encode_words, max_tokens=64, seed=1)
+    workload = make_workload(texts, encode_words, max_tokens=64, vocab_size=VOCAB, seed=1)
     kinds = {split_cell(name) for name in workload.cells}
     sizes = [size for kind, size in kinds if kind == "title_text"]
     assert len(sizes) == 5
@@ -86,20 +91,49 @@ def test_fewer_titles_than_wanted_are_given_rather_than_one_twice():
 
 
 def test_batches_have_their_size(texts: list[str]):
-    workload = make_workload(texts, encode_words, max_tokens=64, seed=1)
+    workload = make_workload(texts, encode_words, max_tokens=64, vocab_size=VOCAB, seed=1)
     for size in (1, 8, 32, 256):
         assert {len(r.rows) for r in workload.cells[f"batch_{size}"]} == {size}
 
 
+def test_drawn_ids_are_those_of_the_texts_or_any_of_the_vocabulary(texts: list[str]):
+    workload = make_workload(texts, encode_words, max_tokens=64, vocab_size=5000, seed=1)
+    ids = {
+        kind: np.array([request.rows[0] for request in workload.cells[f"{kind}_10"]])
+        for kind in ("zipf", "uniform")
+    }
+    assert {array.shape for array in ids.values()} == {(256, 10)}
+    # The drawn ids occur as often as in the texts: the first three make up a like share.
+    seen = Counter(token for row in encode_words(texts) for token in row)
+    common = [token for token, _ in seen.most_common(3)]
+    wanted = sum(seen[token] for token in common) / seen.total()
+    assert np.isin(ids["zipf"], common).mean() == pytest.approx(wanted, abs=0.05)
+    assert 1 <= ids["uniform"].min() < 100
+    assert 4900 < ids["uniform"].max() < 5000
+    assert workload.notes["uniform_10"].startswith("256 rows of 10 ids each as likely as any")
+
+
+def test_cold_and_all_cores_cells_hold_what_their_warm_ones_hold(texts: list[str]):
+    cells = make_workload(texts, encode_words, max_tokens=64, vocab_size=VOCAB, seed=1).cells
+    assert cells["cold_10"] == cells["tokens_10"]
+    assert cells["all_cores_256"] == cells["batch_256"]
+
+
+def test_short_artifacts_have_short_drawn_rows_and_no_cold_ones(texts: list[str]):
+    cells = make_workload(texts, encode_words, max_tokens=4, vocab_size=VOCAB, seed=1).cells
+    assert len(cells["zipf_4"][0].rows[0]) == 4
+    assert not any(name.startswith("cold") for name in cells)
+
+
 def test_workload_file_gives_the_cells_back(tmp_path: Path, texts: list[str]):
-    workload = make_workload(texts, encode_words, max_tokens=64, seed=1)
+    workload = make_workload(texts, encode_words, max_tokens=64, vocab_size=VOCAB, seed=1)
     write_workload(tmp_path / "workload.json", workload)
     assert read_workload_cells(tmp_path / "workload.json") == workload.cells
 
 
 def test_workload_of_no_texts_is_refused():
     with pytest.raises(ValueError, match=r"texts: expected at least one, found none\."):
-        make_workload([], encode_words, max_tokens=8, seed=1)
+        make_workload([], encode_words, max_tokens=8, vocab_size=VOCAB, seed=1)
 
 
 @settings(deadline=None, max_examples=40)
@@ -161,7 +195,7 @@ def test_huge_files_of_texts_are_refused_unread(tmp_path: Path, monkeypatch: pyt
 
 
 def test_requests_hold_either_rows_or_texts(texts: list[str]):
-    workload = make_workload(texts, encode_words, max_tokens=64, seed=1)
+    workload = make_workload(texts, encode_words, max_tokens=64, vocab_size=VOCAB, seed=1)
     for name, requests in workload.cells.items():
         for request in requests:
             assert bool(request.texts) is name.startswith("title_text")
