@@ -18,6 +18,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
 from export.bundle import Artifact, BundleError
 from export.lookup import ArtifactError
+from serving_compare.against import AgainstError, RegressionError
 from serving_compare.agreement import AgreementError
 from serving_compare.bench.profile import BenchOptionError
 from serving_compare.bench.programs import ProgramError
@@ -32,6 +33,7 @@ CHECK_FAILED = 1
 BAD_INPUT = 2
 LOCK_FILE = ".lock"
 BAD_INPUT_ERRORS = (
+    AgainstError,
     ArtifactError,
     BackendsError,
     BenchOptionError,
@@ -61,7 +63,7 @@ def exit_codes() -> Iterator[None]:
     previous = signal.signal(signal.SIGTERM, _interrupt)
     try:
         yield
-    except AgreementError as err:
+    except (AgreementError, RegressionError) as err:
         click.echo(f"error: {err}", err=True)
         sys.exit(CHECK_FAILED)
     except BAD_INPUT_ERRORS as err:
