@@ -99,18 +99,19 @@ class Column {
   }
 
   openStream() {
-    this.closeStream();
-    if (!find("use-stream").checked) return;
+    if (this.stream || !find("use-stream").checked || this.state === "down") return;
     const address = new URL(`/v1/models/${encodeURIComponent(model.name)}:stream`, this.url);
     address.protocol = address.protocol === "https:" ? "wss:" : "ws:";
-    const stream = new WebSocket(address);
-    stream.onopen = () => { this.stream = stream; find("stream-switch").hidden = false; };
+    const stream = this.stream = new WebSocket(address);
+    let wasOpen = false;
+    stream.onopen = () => { wasOpen = true; find("stream-switch").hidden = false; };
     stream.onmessage = (event) => this.hear(JSON.parse(event.data));
     stream.onclose = () => {
       if (this.stream !== stream) return;
       this.closeStream();
-      // Closed for being idle, or the server went: the next text goes by POST and finds out.
-      if (this.state !== "down") this.connect();
+      // Closed for being idle, or the server went: ask how it is. Refused: POST will do meanwhile.
+      if (wasOpen && this.state !== "down") this.connect();
+      else setTimeout(() => this.openStream(), RETRY_MS.at(-1));
     };
   }
 
@@ -162,7 +163,7 @@ class Column {
         this.setState("busy", message);
         if (answer.status === 429 || answer.status === 503) {
           clearTimeout(this.retry);
-          this.retry = setTimeout(() => this.ask(wanted()), 1000 * (Number(answer.headers.get("Retry-After")) || 1));
+          this.retry = setTimeout(() => this.connect(), 1000 * (Number(answer.headers.get("Retry-After")) || 1));
         }
         return;
       }
@@ -345,7 +346,10 @@ find("show-tokens").addEventListener("change", () => {
   askAll(0);
 });
 find("use-stream").addEventListener("change", () => {
-  for (const column of columns) if (column.backend === "lookup") column.openStream();
+  for (const column of columns) {
+    column.closeStream();
+    if (column.backend === "lookup") column.openStream();
+  }
   askAll(DEBOUNCE_MS);
 });
 const examples = [...find("examples").children];

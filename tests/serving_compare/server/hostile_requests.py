@@ -396,7 +396,7 @@ def _framing_cases(predict: str, good: bytes) -> Iterator[tuple[str, bytes]]:
     yield "TLS client hello", bytes.fromhex("16030100c4010000c00303") + bytes(190)
     yield "HTTP/2 preface", b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes(9)
     yield "SSH banner", b"SSH-2.0-OpenSSH_9.6\r\n\r\n"
-    yield "HTTP/0.9", b"GET /\r\n\r\n"
+    yield "HTTP/0.9", f"POST {predict}\r\n\r\n".encode()
     yield "no path", b"GET HTTP/1.1\r\nHost: a\r\n\r\n"
     yield "unknown version", b"GET / HTTP/9.9\r\nHost: a\r\n\r\n"
     yield "lower-case method", f"post {predict} HTTP/1.1\r\nHost: a\r\n\r\n".encode()
