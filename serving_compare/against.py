@@ -206,16 +206,16 @@ def make_against_tables(comparison: Comparison) -> list[Table]:
     columns = ["Figure", "Backend", "Before", "Now", "Times", "Beside the others"]
     tables = [
         Table(
-            title=f"{title} than in {comparison.old_name}",
+            title=title,
             columns=columns,
             rows=[_format_change(change) for change in changes],
             note=note,
-            is_detail=is_detail,
+            is_detail=not note,
         )
-        for title, changes, note, is_detail in (
-            ("Worse", comparison.worse, _NOTE, False),
-            ("Better", comparison.better, _NOTE, False),
-            ("Everything, and not only what is worse or better", comparison.changes, "", True),
+        for title, changes, note in (
+            (f"Worse than in {comparison.old_name}", comparison.worse, _NOTE),
+            (f"Better than in {comparison.old_name}", comparison.better, _NOTE),
+            ("Every figure that both reports have", comparison.changes, ""),
         )
     ]
     return [table for table in tables if table.rows]
