@@ -12,6 +12,7 @@ of a worker. Only the lookup runtime has streams; elsewhere the path is not foun
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 from typing import Any, NamedTuple
 
@@ -27,6 +28,11 @@ from serving_compare.server.predict import DEFAULT_K, rank, show
 from serving_compare.server.typeahead import Typeahead
 
 _KEYS = frozenset({"text", "k"})
+
+
+def _is_the_servers_affair(record: logging.LogRecord) -> bool:
+    # uvicorn logs a stack for every message that is no UTF-8; closing the stream is enough.
+    return not record.getMessage().startswith("Invalid UTF-8 sequence received")
 
 
 class StreamLimits(NamedTuple):
@@ -155,6 +161,7 @@ def router_for(
     router = APIRouter()
     bounds = limits or StreamLimits()
     open_streams: set[WebSocket] = set()
+    logging.getLogger("uvicorn.error").addFilter(_is_the_servers_affair)
 
     def admit(name: str) -> LoadedModel:
         model = slot.find(name)
