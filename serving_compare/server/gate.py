@@ -8,6 +8,7 @@ costs a look at the head. Whatever else the server answers passes by untouched.
 from __future__ import annotations
 
 import asyncio
+import json
 import secrets
 import time
 from collections.abc import Awaitable, Callable, Mapping
@@ -85,9 +86,7 @@ class Gate:
             reply = await self._admit(scope, receive, send)
         except RequestError as err:
             self._meters.count(err.status, err.code)
-            reply = Reply(
-                err.status, (JSON_HEADER, *err.headers), format_error(err.code, err.message)
-            )
+            reply = Reply(err.status, (JSON_HEADER, *err.headers), _format(err, scope["path"]))
         if reply is not None:
             await send_reply(send, reply)
 
@@ -99,8 +98,8 @@ class Gate:
         if body is None:
             return None
         arrived_ns = time.perf_counter_ns()
-        self._held_bytes += len(body)
         self._check_queue()  # others may have come while the body did
+        self._held_bytes += len(body)
         try:
             await self.turnstile.enter()
         finally:
@@ -288,6 +287,13 @@ async def send_reply(send: Send, reply: Reply) -> None:
     headers = [(b"content-length", b"%d" % len(reply.body)), *reply.headers]
     await send({"type": "http.response.start", "status": reply.status, "headers": headers})
     await send({"type": "http.response.body", "body": reply.body})
+
+
+def _format(err: RequestError, path: str) -> bytes:
+    """Return the body of an error answer; the Open Inference Protocol wants a plain string."""
+    if path.endswith("/infer"):
+        return json.dumps({"error": err.message}).encode()
+    return format_error(err.code, err.message)
 
 
 def _is_json(kind: bytes) -> bool:
