@@ -150,7 +150,7 @@ CELLS = ("tokens_1", "tokens_10", "title_text_20", "title_ids_20", "batch_32")
 MakeResults = Callable[..., Results]
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def make_results() -> MakeResults:
     """Results whose median in every round is what the caller says, in ns; null takes 100 ns."""
 
@@ -286,6 +286,16 @@ def make_results() -> MakeResults:
 @pytest.fixture
 def http_section() -> dict[str, Any]:
     """A report's `http` section in which lookup leads, and the server without a model leads it."""
+    return _make_http_section()
+
+
+@pytest.fixture(scope="session")
+def make_http_section() -> Callable[[], dict[str, Any]]:
+    """What makes such a section, for fixtures that outlive a test."""
+    return _make_http_section
+
+
+def _make_http_section() -> dict[str, Any]:
     rates = {"saved_model": 400.0, "onnx": 1600.0, "lookup": 2400.0, "null": 2800.0}
     single = {"saved_model": 1950.0, "onnx": 450.0, "lookup": 300.0, "null": 260.0}
     inside = {"saved_model": 1800.0, "onnx": 180.0, "lookup": 40.0, "null": 0.1}
