@@ -88,6 +88,7 @@ def search_capacity(
     growth: float = 2.0,
     precision: float = 1.05,
     attempts: int = 2,
+    max_probes: int = 60,
 ) -> Capacity:
     """Find the highest rate that holds: by growing steps, then by bisection.
 
@@ -102,17 +103,22 @@ def search_capacity(
         precision: Bisect (geometrically) until the lowest rate that failed is at most so many
             times the highest that held.
         attempts: How often a rate may fail before it counts.
+        max_probes: The search ends with what it has behind so many.
     """
 
+    probes_left = max_probes
+
     def judge(rate_per_s: float) -> Verdict:
+        nonlocal probes_left
         failed = void = 0
         while True:
+            probes_left -= 1
             verdict = probe(rate_per_s)
             if verdict.holds:
                 return verdict
             failed += verdict.is_valid
             void += not verdict.is_valid
-            if failed >= attempts or void > MAX_VOID:
+            if failed >= attempts or void > MAX_VOID or probes_left <= 0:
                 return verdict
 
     held: float | None = None
@@ -120,7 +126,7 @@ def search_capacity(
     limited_by: Limit = "generator"
     step = growth
     rate = min(max(start_per_s, MIN_RATE_PER_S), MAX_RATE_PER_S)
-    while True:
+    while probes_left > 0:
         verdict = judge(rate)
         if verdict.holds:
             held = rate

@@ -65,12 +65,12 @@ def check_generator(scenario: str, recording: Recording) -> Check:
 def check_errors(scenario: str, recording: Recording) -> Check:
     """Ask that every request was answered or cleanly refused."""
     errors = recording.select(recording.is_error)
-    found = ", ".join(f"{count} {name}" for name, count in errors.count_statuses().items())
+    kinds = ", ".join(f"{name}: {count}" for name, count in errors.count_statuses().items())
     return Check(
         scenario=scenario,
         subject="requests neither answered nor refused",
         asked="0",
-        found=f"{found or 0} of {len(recording):,}",
+        found=f"{len(errors):,} of {len(recording):,}" + (f" ({kinds})" if kinds else ""),
         holds=not len(errors),
     )
 

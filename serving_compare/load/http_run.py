@@ -40,6 +40,8 @@ SEARCH_GROWTH = 2.0
 ROUND_GROWTH = 1.1
 """First step of the search in a round; bisection halves it once."""
 PRECISION = 1.06
+SEARCH_PROBES, ROUND_PROBES = 40, 12
+"""Most probes of a search; a machine that is never quiet would be searched for ever."""
 ONE = Limits(connections=1, max_connections=1)
 
 Progress = Callable[[str, float], None]
@@ -179,6 +181,7 @@ class HttpRun:
             start_per_s=SEARCH_START_SHARE * 1e6 / median_us,
             growth=SEARCH_GROWTH,
             attempts=2,
+            max_probes=SEARCH_PROBES,
         )
 
     def _run_round(self, number: int, served: Served, start_per_s: float) -> None:
@@ -198,6 +201,7 @@ class HttpRun:
             start_per_s=start_per_s,
             growth=ROUND_GROWTH,
             attempts=1,  # the median over rounds forgives one bad moment
+            max_probes=ROUND_PROBES,
         )
         self._step(f"{served.backend}, round {number + 1} of {profile.rounds}")
 
@@ -210,6 +214,7 @@ class HttpRun:
         start_per_s: float,
         growth: float,
         attempts: int,
+        max_probes: int,
     ) -> float:
         """Search, keep every probe and the outcome; return a rate to begin the next search with."""
 
@@ -225,7 +230,12 @@ class HttpRun:
             return judge_probe(recording, slo_ns=SLO_P99_MS * 1e6)
 
         found = search_capacity(
-            probe, start_per_s=start_per_s, growth=growth, precision=PRECISION, attempts=attempts
+            probe,
+            start_per_s=start_per_s,
+            growth=growth,
+            precision=PRECISION,
+            attempts=attempts,
+            max_probes=max_probes,
         )
         self._capacities.append(
             RoundCapacity(

@@ -104,6 +104,11 @@ class Load:
         self._process.stdout.close()
         self._folder.cleanup()
 
+    @property
+    def pid(self) -> int:
+        """Process id of the generator."""
+        return self._process.pid
+
     def wait_started(self) -> int:
         """Return the `perf_counter_ns` of time 0, as soon as it is known.
 

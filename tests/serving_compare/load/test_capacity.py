@@ -64,6 +64,15 @@ def test_a_generator_that_never_keeps_up_limits_the_search() -> None:
     assert 400 <= found.rate_per_s < 500
 
 
+def test_a_search_ends_behind_its_last_probe_with_what_it_has() -> None:
+    server = Simulated(1000, *[VOID] * 2, HOLDS, FAILS)
+    found = search_capacity(server, start_per_s=100, max_probes=4)
+    assert server.asked == [100, 100, 100, 200]
+    assert (found.rate_per_s, found.limited_by) == (100, "slo")
+    nothing = search_capacity(lambda rate: VOID, start_per_s=100, max_probes=3)
+    assert (nothing.rate_per_s, nothing.limited_by) == (None, "generator")
+
+
 def test_a_server_that_holds_nothing_has_no_capacity() -> None:
     found = search_capacity(lambda rate: FAILS, start_per_s=64)
     assert (found.rate_per_s, found.limited_by) == (None, "slo")
