@@ -49,7 +49,7 @@ from serving_compare.server.predict import (
     timing_header,
 )
 
-_PREFIX, _ENDING = len("/v1/models/"), len(":predict")
+_PREFIX, _ENDING = "/v1/models/", ":predict"
 
 
 class Application(NamedTuple):
@@ -112,8 +112,9 @@ def make_application(
     app.add_exception_handler(HTTPException, _answer_http_exception)
     app.add_exception_handler(RequestValidationError, _answer_validation_error)
     app.add_exception_handler(Exception, _answer_failure)
-    app.include_router(_operations_router(slot, lifecycle, limits, siblings, meters))
+    # First, so that another method there is told `Allow: POST`, and not what /v1/models/{name} allows.
     app.include_router(_predict_router(respond))
+    app.include_router(_operations_router(slot, lifecycle, limits, siblings, meters))
     _include_routers(app, slot, lifecycle, limits, siblings, page=page)
     app.openapi = lambda: make_openapi(app, slot, limits)  # type: ignore[method-assign]
     gate = Gate(app, respond, limits=limits, lifecycle=lifecycle, meters=meters)
@@ -149,7 +150,7 @@ def make_respond(slot: ModelSlot, limits: Limits) -> Respond:
     batcher = Batcher() if limits.micro_batch > 1 else None
 
     async def respond(scope: Scope, body: bytes) -> Reply:
-        model = slot.find(scope["path"][_PREFIX:-_ENDING])
+        model = slot.find(scope["path"].removeprefix(_PREFIX).removesuffix(_ENDING))
         request = parse_request(body, model, limits)
         if batcher is None:
             answer = run_request(request, model)

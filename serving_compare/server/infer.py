@@ -51,11 +51,11 @@ def parse_infer(body: bytes, model: LoadedModel, limits: Limits) -> InferRequest
         raise InputError("malformed_json", f"body: expected JSON, found {err}.") from err
     _check_object("body", fields, _REQUEST_KEYS, needed=("inputs",))
     request_id = fields.get("id")
-    if request_id is not None and type(request_id) is not str:
+    if "id" in fields and type(request_id) is not str:
         raise InputError("wrong_type", f"id: expected a string, found {show(request_id)}.")
     parameters = fields.get("parameters", {})
     _check_object("parameters", parameters)
-    outputs, k = _parse_outputs(fields.get("outputs"), parameters, len(model.labels))
+    outputs, k = _parse_outputs(fields.get("outputs", []), parameters, len(model.labels))
     tensors = _parse_inputs(fields["inputs"])
     batch = next(iter(tensors.values())).shape[0]
     if not 0 < batch <= limits.max_batch:
@@ -101,8 +101,6 @@ def _parse_outputs(
             "k_out_of_range",
             f"parameters.k: expected an integer from 1 to {classes}, found {show(k)}.",
         )
-    if outputs is None:
-        return (OUTPUTS if "k" in parameters else OUTPUTS[:1]), k
     if type(outputs) is not list:
         raise InputError("wrong_type", f"outputs: expected a list, found {show(outputs)}.")
     names: list[str] = []
@@ -117,7 +115,7 @@ def _parse_outputs(
                 f"{place}.name: expected {' or '.join(OUTPUTS)}, each once, found {show(name)}.",
             )
         names.append(name)
-    return (tuple(names) or OUTPUTS[:1]), k
+    return tuple(names) or (OUTPUTS if "k" in parameters else OUTPUTS[:1]), k
 
 
 def _parse_inputs(inputs: Any) -> dict[str, _Tensor]:

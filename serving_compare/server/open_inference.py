@@ -75,6 +75,10 @@ _INFER = _schema(
     *("id", "parameters", "outputs"),
 )
 
+_EXAMPLE = {
+    "inputs": [{"name": "text", "shape": [1], "datatype": "BYTES", "data": ["a small cat"]}],
+    "parameters": {"k": 1},
+}
 _TENSORS_OUT = {
     "type": "array",
     "items": _schema(
@@ -126,7 +130,12 @@ def _content(schema: dict[str, Any], description: str) -> dict[str, Any]:
 _FINDING = (404, 503)
 _INFER_ROUTE: dict[str, Any] = {
     "responses": _responses(_ANSWER, *REASONS),
-    "openapi_extra": {"requestBody": {"required": True, **_content(_INFER, "Tensors")}},
+    "openapi_extra": {
+        "requestBody": {
+            "required": True,
+            "content": {"application/json": {"schema": _INFER, "example": _EXAMPLE}},
+        }
+    },
 }
 
 

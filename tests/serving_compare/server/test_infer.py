@@ -152,6 +152,8 @@ def test_a_wrong_tensor_is_named(
     ("fields", "code", "says"),
     [
         ({"id": 7}, "wrong_type", "id: expected a string, found 7."),
+        ({"id": None}, "wrong_type", "id: expected a string, found None."),
+        ({"outputs": None}, "wrong_type", "outputs: expected a list, found None."),
         ({"to": 7}, "unknown_field", "body: expected id, inputs, outputs, parameters, found 'to'."),
         ({"parameters": []}, "wrong_type", "parameters: expected an object, found a list of 0."),
         ({"parameters": {"k": 3}}, "k_out_of_range", "an integer from 1 to 2, found 3."),
