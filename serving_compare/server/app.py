@@ -112,7 +112,7 @@ def make_application(
     app.add_exception_handler(HTTPException, _answer_http_exception)
     app.add_exception_handler(RequestValidationError, _answer_validation_error)
     app.add_exception_handler(Exception, _answer_failure)
-    # First, so that another method there is told `Allow: POST`, and not what /v1/models/{name} allows.
+    # First: another method there is told `Allow: POST`, not what /v1/models/{name} allows.
     app.include_router(_predict_router(respond))
     app.include_router(_operations_router(slot, lifecycle, limits, siblings, meters))
     _include_routers(app, slot, lifecycle, limits, siblings, page=page)
