@@ -12,7 +12,7 @@ KERNEL := $(VENV)/.kernel
 
 .DEFAULT_GOAL := all
 .PHONY: all help install data baseline train tune data-service ablation export verify score compare \
-        bench report readme wheel lint format types test test-fast test-slow pre-pr lock clean-cache clean
+        bench calibrate cudnn-check report readme wheel lint format types test test-fast test-slow pre-pr lock clean-cache clean
 
 all: $(KERNEL)  ## The main job: prepare, train, export, verify, compare (under 15 minutes on 2 cores)
 	$(PY) -m pipeline data
@@ -75,6 +75,12 @@ compare: $(KERNEL)  ## Time the three runtimes and write a report
 
 bench: $(KERNEL)  ## Time the lookup kernel, its floor and its peers (under 15 minutes; ARGS=--quick: 2)
 	$(PY) -m serving_compare bench $(ARGS)
+
+calibrate: $(KERNEL)  ## Measure what GRU steps cost here, for tune --max-latency-us (15 s)
+	$(PY) -m serving_compare calibrate $(ARGS)
+
+cudnn-check: $(KERNEL)  ## Say whether a GPU would run the GRUs on cuDNN, and what keeps them off it
+	$(PY) -m pipeline cudnn-check $(ARGS)
 
 report: $(KERNEL)  ## Render a report again from its raw samples
 	$(PY) -m serving_compare report $(ARGS)

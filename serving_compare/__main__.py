@@ -26,6 +26,7 @@ from serving_compare.against import (
 )
 from serving_compare.backends import BACKENDS
 from serving_compare.bench.command import bench
+from serving_compare.calibrate import calibrate
 from serving_compare.command_line import (
     build_root,
     exit_codes,
@@ -256,6 +257,7 @@ def _print_against(
 
 
 main.add_command(bench)
+main.add_command(calibrate)
 main.add_command(endure)
 main.add_command(load)
 main.add_command(serve)

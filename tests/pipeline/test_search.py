@@ -10,6 +10,7 @@ import filelock
 import pytest
 
 from pipeline.config import PrepareConfig, TrainConfig
+from pipeline.cost_model import ServingBudget
 from pipeline.run_folder import RunError
 
 pytestmark = pytest.mark.slow
@@ -44,6 +45,63 @@ def test_a_search_is_extended_without_repeating_trials(data: Any, tmp_path: Path
     best = json.loads(second.best_path.read_text())
     assert best == second.trials[0].values
     assert {"units", "pooling", "learning_rate", "label_smoothing"} <= set(best)
+
+
+@pytest.mark.parametrize("algorithm", ["hyperband", "bayesian"])
+def test_no_model_beyond_the_budget_is_tried(data: Any, tmp_path: Path, algorithm: Any) -> None:
+    from pipeline.search import search
+
+    most_mb = 2 * data.vocab_size * 3 * 32 * 4 / 1e6  # two directions of 32, or one of 64
+    found = search(
+        data,
+        TRAINING,
+        tmp_path,
+        algorithm=algorithm,
+        max_trials=2,
+        budget=ServingBudget(max_table_mb=most_mb),
+    )
+    assert found.trials
+    assert all(trial.table_mb <= most_mb for trial in found.trials)
+    stored = json.loads((found.folder / "trials.json").read_text())
+    assert [trial["table_mb"] for trial in stored] == [trial.table_mb for trial in found.trials]
+    assert (found.folder / "pareto.svg").read_text().startswith("<svg")
+
+
+def test_values_are_drawn_until_they_keep_the_budget_or_the_space_is_empty() -> None:
+    from keras_tuner import Objective
+
+    from pipeline.search import _BudgetedRandom
+
+    oracle = _BudgetedRandom(objective=Objective("val_top_1", "max"), max_trials=3, seed=1)
+    oracle.admits = lambda values: values["units"] < 100
+
+    oracle.hyperparameters.Choice("units", [32, 256])
+    oracle._max_collisions = 50
+    for number in range(5):
+        found = oracle.populate_space(str(number))
+        assert found["status"] == "RUNNING"
+        assert found["values"]["units"] == 32
+    oracle.admits = lambda values: False
+    assert oracle.populate_space("last")["status"] == "STOPPED"
+
+
+def test_a_budget_that_nothing_keeps_is_refused_before_anything_is_built(
+    data: Any, tmp_path: Path
+) -> None:
+    from pipeline.search import search
+
+    with pytest.raises(
+        ValueError, match=r"budget: expected at least .* one GRU\(16\): .* MB; found"
+    ):
+        search(data, TRAINING, tmp_path, budget=ServingBudget(max_table_mb=0.001))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_batch_size_is_searched_where_it_is_asked_for(data: Any, tmp_path: Path) -> None:
+    from pipeline.search import search
+
+    found = search(data, TRAINING, tmp_path, max_trials=1, draws_batch_size=True)
+    assert found.trials[0].values["batch_size"] in (128, 256, 512)
 
 
 def test_two_searches_do_not_share_a_folder(data: Any, tmp_path: Path) -> None:

@@ -1,0 +1,112 @@
+"""Finished trials of a search: which are worth their cost, as a table and as a plot."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from rich.box import SIMPLE
+from rich.table import Table
+
+from pipeline.plots import COLOURS, figure_to_svg, make_figure, plot_style
+
+
+@dataclass(frozen=True, kw_only=True)
+class Trial:
+    """One finished trial.
+
+    Attributes:
+        trial_id: KerasTuner's.
+        values: Hyperparameters.
+        score: Best validation top-1, a fraction.
+        table_mb: Size of the gate tables, MB.
+        latency_us: Predicted time of a text of median length from lookup tables; None without a
+            calibration.
+    """
+
+    trial_id: str
+    values: dict[str, Any]
+    score: float
+    table_mb: float
+    latency_us: float | None
+
+    @property
+    def cost(self) -> float:
+        """What is weighed against the score: the predicted time, else the size of the tables."""
+        return self.table_mb if self.latency_us is None else self.latency_us
+
+
+def find_pareto(trials: Sequence[Trial]) -> list[Trial]:
+    """Return the trials that none beats in both cost and score, cheapest first."""
+    front: list[Trial] = []
+    for trial in sorted(trials, key=lambda trial: (trial.cost, -trial.score)):
+        if not front or trial.score > front[-1].score:
+            front.append(trial)
+    return front
+
+
+def describe_shape(values: dict[str, Any]) -> str:
+    """Return a trial's shape in short, such as `1xBiGRU(96) E=128 max`."""
+    return (
+        f"{values['layers']}x{'Bi' if values['bidirectional'] else ''}GRU({values['units']}) "
+        f"E={values['embed_dim']} {values['pooling']}"
+    )
+
+
+def make_table(trials: Sequence[Trial]) -> Table:
+    """Return the trials that are worth their cost, cheapest first."""
+    table = Table(title="Worth their cost, cheapest first", title_justify="left", box=SIMPLE)
+    for column in ("trial", "shape", "predicted", "tables", "validation top-1"):
+        table.add_column(column, justify="left" if column in ("trial", "shape") else "right")
+    for trial in find_pareto(trials):
+        table.add_row(
+            trial.trial_id,
+            describe_shape(trial.values),
+            "-" if trial.latency_us is None else f"{trial.latency_us:.1f} us",
+            f"{trial.table_mb:.1f} MB",
+            f"{100 * trial.score:.2f} %",
+        )
+    return table
+
+
+def draw_pareto(trials: Sequence[Trial]) -> str:
+    """Draw validation accuracy against cost as an SVG file: every trial, and the front.
+
+    Args:
+        trials: At least one.
+    """
+    front = find_pareto(trials)
+    timed = trials[0].latency_us is not None
+    with plot_style():
+        figure, axes = make_figure(width_in=7.2, height_in=3.6)
+        axes.plot(
+            [trial.cost for trial in trials],
+            [100 * trial.score for trial in trials],
+            "o",
+            color=COLOURS[-1],
+            label="trial",
+        )
+        axes.step(
+            [trial.cost for trial in front],
+            [100 * trial.score for trial in front],
+            where="post",
+            marker="o",
+            color=COLOURS[0],
+            label="worth its cost",
+        )
+        axes.set_xscale("log")
+        axes.set_xlabel(
+            "predicted microseconds of a text of median length, lookup tables"
+            if timed
+            else "lookup tables, MB"
+        )
+        axes.set_ylabel("validation top-1, %")
+        axes.legend(loc="lower right")
+        best = front[-1]
+        return figure_to_svg(
+            figure,
+            alt=f"Validation top-1 of {len(trials)} trials against their cost; the best, "
+            f"{describe_shape(best.values)}, reaches {100 * best.score:.2f} %.",
+            standalone=True,
+        )
