@@ -49,6 +49,7 @@ from serving_compare.load.results import Http
 from serving_compare.losses import list_losses
 from serving_compare.machine import read_machine
 from serving_compare.markdown_report import format_harness
+from serving_compare.peers import PEER_LIBRARIES
 from serving_compare.report import (
     RAW_FOLDER,
     build_report,
@@ -106,6 +107,12 @@ def main() -> None:
     help=f"Comma-separated, out of {', '.join(BACKENDS)}; default: all the artifact has.",
 )
 @click.option(
+    "--peers",
+    "with_peers",
+    is_flag=True,
+    help=f"Add {', '.join(PEER_LIBRARIES)}, as far as they are installed (extra `peers`).",
+)
+@click.option(
     "--http",
     "over_http",
     is_flag=True,
@@ -119,6 +126,7 @@ def compare(
     seed: int,
     output: str | None,
     backends: str | None,
+    with_peers: bool,
     over_http: bool,
     against: Path | None,
 ) -> None:
@@ -142,7 +150,7 @@ def compare(
             check_alike(old, machine=read_machine(), artifact=describe_artifact(loaded))
         split, source = read_split(build, loaded, texts)
         wanted = [part.strip() for part in backends.split(",")] if backends else None
-        chosen = choose_backends(loaded, wanted)
+        chosen = choose_backends(loaded, wanted, with_peers=with_peers)
         questions = make_questions(loaded, split, source)
         with (
             tempfile.TemporaryDirectory(prefix=".scratch-", dir=reports) as scratch,

@@ -4,9 +4,9 @@ Every backend takes NumPy ids or Python strings and gives NumPy probabilities, s
 of crossing into its runtime and back is part of its time. Each has the best settings for one
 thread that are documented for its users; `docs/measuring.md` lists them with their reasons.
 
-The module itself imports the standard library only. A backend's libraries are imported inside
-its `load`, because the import is a stage of its cold start, and because whoever compares
-two backends need not install a third.
+The module itself and what it imports need the standard library only. A backend's libraries are
+imported inside its `load`, because the import is a stage of its cold start, and because whoever
+compares two backends need not install a third.
 """
 
 from __future__ import annotations
@@ -15,6 +15,10 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol
+
+from serving_compare.peers import LitertBackend, OpenvinoBackend, TorchBackend
+from serving_compare.sentencepiece_texts import UNK_ID as UNK_ID
+from serving_compare.sentencepiece_texts import SentencePieceTexts
 
 if TYPE_CHECKING:
     import numpy as np
@@ -25,8 +29,6 @@ if TYPE_CHECKING:
     Probabilities = NDArray[np.float32]
 
 Interface = Literal["ids", "text"]
-UNK_ID = 1
-"""What a text without any piece becomes, in every path."""
 
 
 class ArtifactFiles(NamedTuple):
@@ -146,28 +148,22 @@ class SavedModelBackend:
         return probabilities
 
 
-class OnnxBackend:
+class OnnxBackend(SentencePieceTexts):
     """onnxruntime on the fused graph; text is tokenised by sentencepiece."""
 
     graph: Literal["onnx", "tf2onnx"] = "onnx"
 
     def __init__(self, threads: int = 1) -> None:
+        super().__init__()
         self._threads = threads
         self._run: Callable[..., list[Any]] | None = None
-        self._encoder: Any = None
-        self._max_tokens = 0
-        self._numpy: Any = None
 
     def load(self, files: ArtifactFiles, interface: Interface, clock: StageClock) -> None:
-        """See `Backend.load`."""
-        import numpy as np
+        """See `Backend.load`. NumPy comes with onnxruntime."""
         import onnxruntime
 
-        if interface == "text":
-            import sentencepiece
+        self.import_tokenizer(interface)
         clock.mark("import")
-        self._numpy = np
-        self._max_tokens = files.max_tokens
         if self._run is None:
             options = onnxruntime.SessionOptions()
             # The default (a thread per core) gave a p99 of 3.8 ms instead of 0.1 ms here.
@@ -182,8 +178,7 @@ class OnnxBackend:
                 providers=["CPUExecutionProvider"],
             )
             self._run = session.run
-        if interface == "text" and self._encoder is None:
-            self._encoder = sentencepiece.SentencePieceProcessor(model_file=files.tokenizer)
+        self.load_tokenizer(files, interface)
         clock.mark("load")
 
     def run_ids(self, ids: Ids, lengths: Lengths) -> Probabilities:
@@ -193,20 +188,6 @@ class OnnxBackend:
             ["probabilities"], {"tokens": ids, "lengths": lengths}
         )[0]
         return probabilities
-
-    def run_texts(self, texts: Sequence[str]) -> Probabilities:
-        """See `Backend.run_texts`. One text takes a shorter way: no padding, no loop."""
-        np = self._numpy
-        limit = self._max_tokens
-        if len(texts) == 1:
-            row = self._encoder.encode(texts[0])[:limit] or [UNK_ID]
-            return self.run_ids(np.array([row], np.int32), np.array([len(row)], np.int32))
-        rows = [row[:limit] or [UNK_ID] for row in self._encoder.encode(list(texts))]
-        lengths = np.array([len(row) for row in rows], np.int32)
-        ids = np.zeros((len(rows), int(lengths.max())), np.int32)
-        for position, row in enumerate(rows):
-            ids[position, : len(row)] = row
-        return self.run_ids(ids, lengths)
 
 
 class Tf2onnxBackend(OnnxBackend):
@@ -296,6 +277,9 @@ BACKENDS: dict[str, Callable[..., Backend]] = {
     "lookup": LookupBackend,
     "lookup_numpy": LookupNumpyBackend,
     "tf2onnx": Tf2onnxBackend,
+    "openvino": OpenvinoBackend,
+    "litert": LitertBackend,
+    "torch": TorchBackend,
     NULL: NullBackend,
 }
 """Every backend by its name in files, flags, JSON and tables, in the order of the tables."""
@@ -312,11 +296,22 @@ def needed_paths(backend: str, interface: Interface, files: ArtifactFiles) -> li
         "saved_model": [files.saved_model if interface == "ids" else files.saved_model_text],
         "onnx": [files.onnx, *tokenizer],
         "tf2onnx": [files.tf2onnx, *tokenizer],
+        "openvino": [files.onnx, *tokenizer],
+        "litert": [_find_litert_file(files) if backend == "litert" else "", *tokenizer],
+        "torch": [files.onnx, *tokenizer],
         "lookup": [files.lookup],  # its own tokenizer, labels, probes and runtime included
         "lookup_numpy": [files.lookup],
         NULL: [],
     }
     return [Path(path) for path in needed[backend]]
+
+
+def _find_litert_file(files: ArtifactFiles) -> str:
+    """What LiteRT was given, or `model.onnx`, which it is made from, before it was."""
+    from serving_compare.peer_litert import find_converted
+
+    converted = find_converted(Path(files.onnx))
+    return str(converted) if converted.is_file() else files.onnx
 
 
 def measure_size_bytes(backend: str, interface: Interface, files: ArtifactFiles) -> int:

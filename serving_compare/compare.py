@@ -25,6 +25,7 @@ from serving_compare.agreement import TOLERANCE, check_agreement
 from serving_compare.backends import BACKENDS, NULL, ArtifactFiles, measure_size_bytes
 from serving_compare.child import ChildJob, run_children
 from serving_compare.machine import allowed_cores, read_machine, read_versions
+from serving_compare.peers import PEER_LIBRARIES, list_missing
 from serving_compare.results import Results
 from serving_compare.rounds import Progress, read_output, time_backends
 from serving_compare.schedule import Profile
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 DEFAULT_TOP_K = 3
+INSTALL_PEERS = "Install the extra with `pip install -e '.[peers]'` (several GB), or leave it out."
 
 
 class BackendsError(Exception):
@@ -59,19 +61,33 @@ class Questions:
     source: str
 
 
-def choose_backends(artifact: Artifact, wanted: Sequence[str] | None) -> list[str]:
+def choose_backends(
+    artifact: Artifact, wanted: Sequence[str] | None, *, with_peers: bool = False
+) -> list[str]:
     """Return the backends to compare, in the order of the tables, `null` always among them.
 
     Args:
         artifact: What they load; `tf2onnx` needs its oracle graph.
-        wanted: Names, or None for all that the artifact has files for.
+        wanted: Names, or None for all that the artifact has files for, peers aside.
+        with_peers: Whether the peers that are installed are added.
 
     Raises:
-        BackendsError: A name is unknown, or its file is missing from the artifact.
+        BackendsError: A name is unknown, its file is missing from the artifact, or its library is
+            not installed.
     """
     oracle = artifact.oracle_path
+    installed = [peer for peer in PEER_LIBRARIES if not list_missing(peer)]
+    if with_peers and not installed:
+        raise BackendsError(
+            f"--peers: expected at least one of {', '.join(PEER_LIBRARIES)}, found none installed. "
+            f"{INSTALL_PEERS}"
+        )
+    if wanted is not None and with_peers:
+        wanted = [*wanted, *installed]
     if wanted is None:
-        absent = set() if oracle.is_file() else {"tf2onnx"}
+        absent = set(PEER_LIBRARIES) - (set(installed) if with_peers else set())
+        if not oracle.is_file():
+            absent.add("tf2onnx")
         if not is_native_available():
             absent.add("lookup_numpy")  # `lookup` is the same then
         return [name for name in BACKENDS if name not in absent]
@@ -90,6 +106,12 @@ def choose_backends(artifact: Artifact, wanted: Sequence[str] | None) -> list[st
             f"--backends tf2onnx: expected oracle/{oracle.name} in {artifact.folder}, found none. "
             "Leave tf2onnx out, or export the run again."
         )
+    for peer in PEER_LIBRARIES:
+        if peer in wanted and list_missing(peer):
+            raise BackendsError(
+                f"--backends {peer}: expected {' and '.join(list_missing(peer))} to be installed, "
+                f"found not. {INSTALL_PEERS}"
+            )
     return [name for name in BACKENDS if name in wanted or name == NULL]
 
 

@@ -38,8 +38,9 @@ WARM_UP_CALLS = 8
 """How many calls such a median is of."""
 REWARM_NS = 2_000_000
 """Time of the calls that are thrown away at the start of a later slice; at least one is."""
-PASS_REQUESTS = 32
-"""A pass is over so many requests at most; a cell with more goes on with the next ones."""
+PASS_REQUESTS = 16
+"""A pass is over so many requests at most; a cell with more goes on with the next ones, so that the
+slice of a slow backend is short."""
 COLD_BYTES = 24 * 10**6
 """Written over before a cold call: more than any second-level cache, less than most last ones."""
 COLD_CALLS = 8

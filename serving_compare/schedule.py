@@ -61,13 +61,13 @@ PROFILES = {
             max_duration_s=60.0,
             child_timeout_s=120.0,
         ),
-        # 340 samples in each of five slices and six rounds make the 10,000 that a p99 needs.
+        # 425 samples in each of four slices and six rounds make the 10,000 that a p99 needs.
         Profile(
             name="default",
             rounds=6,
-            slices=5,
+            slices=4,
             limits=CellLimits(
-                min_samples=340, min_duration_s=0.01, max_duration_s=0.03, warm_up_s=0.1
+                min_samples=425, min_duration_s=0.01, max_duration_s=0.03, warm_up_s=0.06
             ),
             all_cores=True,
             answer_budget_s=10.0,

@@ -27,6 +27,8 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import numpy as np
 
+from serving_compare.sampling import PASS_REQUESTS
+
 if TYPE_CHECKING:
     from serving_compare.backends import Ids, Lengths
 
@@ -190,8 +192,8 @@ def make_workload(
             note += f" (nearest to {wanted} the texts can fill)"
         notes[f"title_text_{chars}"] = notes[f"title_ids_{chars}"] = note
     for size in batch_sizes:
-        # 256 sequences a pass are enough of a mix; more would only lengthen the passes.
-        count = max(4, min(requests_per_cell, 256 // size))
+        # One pass a slice, and 128 sequences are enough of a mix for the small batches.
+        count = max(2, min(PASS_REQUESTS, 128 // size))
         picks = random.choice(len(rows), size=(count, size), replace=count * size > len(rows))
         cells[f"batch_{size}"] = tuple(
             Request(rows=tuple(rows[int(i)] for i in batch)) for batch in picks

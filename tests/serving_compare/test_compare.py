@@ -44,6 +44,35 @@ def test_null_alone_says_nothing_and_is_refused(artifact: Artifact):
         choose_backends(artifact, ["null"])
 
 
+def without(monkeypatch: pytest.MonkeyPatch, *peers: str) -> None:
+    """Make the given peers look as though they were absent, and the others present."""
+    monkeypatch.setattr(
+        "serving_compare.compare.list_missing", lambda peer: [peer] if peer in peers else []
+    )
+
+
+def test_peers_are_added_on_demand_only(artifact: Artifact, monkeypatch: pytest.MonkeyPatch):
+    without(monkeypatch, "litert")
+    assert not {"openvino", "litert", "torch"} & set(choose_backends(artifact, None))
+    found = choose_backends(artifact, None, with_peers=True)
+    assert found[-3:] == ["openvino", "torch", "null"]
+    chosen = choose_backends(artifact, ["lookup"], with_peers=True)
+    assert chosen == ["lookup", "openvino", "torch", "null"]
+
+
+def test_a_peer_that_is_not_installed_is_refused(
+    artifact: Artifact, monkeypatch: pytest.MonkeyPatch
+):
+    without(monkeypatch, "torch", "litert", "openvino")
+    with pytest.raises(
+        BackendsError,
+        match=r"--backends torch: expected torch to be installed, found not\. Install",
+    ):
+        choose_backends(artifact, ["torch"])
+    with pytest.raises(BackendsError, match=r"--peers: expected at least one of openvino, litert"):
+        choose_backends(artifact, None, with_peers=True)
+
+
 def test_unknown_backends_are_refused(artifact: Artifact):
     with pytest.raises(BackendsError, match=r"expected names out of saved_model, .* found 'tf'"):
         choose_backends(artifact, ["tf"])
