@@ -72,7 +72,7 @@ def find_backends(names: str, artifact: Artifact) -> list[str]:
         ServerError: One is named twice.
     """
     wanted = [name.strip() for name in names.split(",")]
-    choose_backends(artifact, wanted)
+    choose_backends(artifact, [*wanted, "lookup"])  # it refuses `null` alone, which can be served
     for name in wanted:
         if wanted.count(name) > 1:
             raise ServerError(

@@ -123,18 +123,26 @@ class ModelSlot:
         artifact: A version folder, or an artifact's folder where `follow` is set.
         follow: Whether `latest` is followed.
         max_ids: Limit of a row of ids; None for the artifact's.
+        threads: Threads of the runtime.
 
     Attributes:
         observe: Told the nanoseconds and the rows of every call of a model in use.
     """
 
     def __init__(
-        self, backend: str, artifact: Path, *, follow: bool, max_ids: int | None = None
+        self,
+        backend: str,
+        artifact: Path,
+        *,
+        follow: bool,
+        max_ids: int | None = None,
+        threads: int = 1,
     ) -> None:
         self.backend = backend
         self._artifact = artifact
         self._follow = follow
         self._max_ids = max_ids
+        self._threads = threads
         self._model: LoadedModel | None = None
         self.observe: Observe = _ignore
 
@@ -188,7 +196,8 @@ class ModelSlot:
             ArtifactError: Its lookup folder is.
             ServerError: The backend gives other answers than the golden probes.
         """
-        return load_model(self.backend, self.find_version_folder(), max_ids=self._max_ids)
+        folder = self.find_version_folder()
+        return load_model(self.backend, folder, max_ids=self._max_ids, threads=self._threads)
 
     def exchange(self, model: LoadedModel) -> None:
         """Let `model` answer from the next request on."""
@@ -218,13 +227,16 @@ def find_latest(folder: Path) -> Path:
     return folder / version
 
 
-def load_model(backend: str, folder: Path, *, max_ids: int | None = None) -> LoadedModel:
+def load_model(
+    backend: str, folder: Path, *, max_ids: int | None = None, threads: int = 1
+) -> LoadedModel:
     """Load one version in one backend: hashes checked, golden probes replayed, both ways warm.
 
     Args:
         backend: Name out of `BACKENDS`.
         folder: The version's folder.
         max_ids: Limit of a row of ids; None for the artifact's.
+        threads: Threads of the runtime.
 
     Raises:
         BundleError: The folder is damaged.
@@ -235,7 +247,7 @@ def load_model(backend: str, folder: Path, *, max_ids: int | None = None) -> Loa
 
     artifact = read_artifact(folder)
     files = ArtifactFiles(**list_files(artifact)._asdict())
-    runtime = BACKENDS[backend]()
+    runtime = BACKENDS[backend](threads)
     clock = StageClock(time.perf_counter_ns())
     runtime.load(files, "text", clock)
     runtime.load(files, "ids", clock)

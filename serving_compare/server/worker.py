@@ -99,6 +99,7 @@ class Worker:
             Path(config.artifact),
             follow=config.follow,
             max_ids=config.limits.max_tokens,
+            threads=config.threads,
         )
         self._lifecycle = Lifecycle(self._slot)
         self._meters = Meters()
