@@ -1,11 +1,12 @@
 """Write the README's generated part from the committed reference report.
 
-    python docs/generate_readme.py          rewrite README.md
-    python docs/generate_readme.py --check  exit 1 if README.md has drifted
+    python docs/generate_readme.py          rewrite README.md, and report.md and report.html of the
+                                            reference from its report.json
+    python docs/generate_readme.py --check  exit 1 if README.md or report.md has drifted
 
-docs/reports/reference/ holds report.json and report.md as `make` wrote them, baseline.json, the
-figures of `make baseline` on the same split, and, once it was run on a quiet machine, bench.json as
-`make bench` wrote it.
+docs/reports/reference/ holds report.json as `make` wrote it, baseline.json, the figures of `make
+baseline` on the same split, and, once it was run on a quiet machine, bench.json as `make bench`
+wrote it. report.html is not checked: another matplotlib draws other outlines.
 """
 
 from __future__ import annotations
@@ -20,7 +21,10 @@ sys.path.insert(0, str(ROOT))
 
 # They need the path above.
 from serving_compare.bench.readme import format_readme_bench  # noqa: E402
-from serving_compare.report import format_readme_table  # noqa: E402
+from serving_compare.html_report import write_html  # noqa: E402
+from serving_compare.http_tables import format_readme_http  # noqa: E402
+from serving_compare.markdown_report import format_report_markdown  # noqa: E402
+from serving_compare.report import MARKDOWN_FILE, REPORT_FILE, format_readme_table  # noqa: E402
 
 REFERENCE = ROOT / "docs" / "reports" / "reference"
 BENCH_FILE = "bench.json"
@@ -51,13 +55,15 @@ def generate(readme: str) -> str:
     """Return `readme` with everything between the two marks written anew."""
     report, baseline = (
         json.loads((REFERENCE / name).read_text(encoding="utf-8"))
-        for name in ("report.json", "baseline.json")
+        for name in (REPORT_FILE, "baseline.json")
     )
     before, _, rest = readme.partition(BEGIN)
     _, end, after = rest.partition(END)
     if not end:
         raise SystemExit(f"error: {README}: expected the marks {BEGIN!r} and {END!r}, found none.")
     parts = [format_readme_table(report).strip(), format_accuracy(report, baseline)]
+    if report.get("http") is not None:
+        parts.append(format_readme_http(report["http"]).strip())
     bench = REFERENCE / BENCH_FILE
     if bench.is_file():
         parts.append(format_readme_bench(json.loads(bench.read_text(encoding="utf-8"))).strip())
@@ -65,14 +71,20 @@ def generate(readme: str) -> str:
 
 
 def main() -> None:
-    """Rewrite or check README.md."""
-    readme = README.read_text(encoding="utf-8")
-    wanted = generate(readme)
+    """Rewrite or check README.md and the reference's files."""
+    report = json.loads((REFERENCE / REPORT_FILE).read_text(encoding="utf-8"))
+    wanted = {
+        README: generate(README.read_text(encoding="utf-8")),
+        REFERENCE / MARKDOWN_FILE: format_report_markdown(report),
+    }
     if sys.argv[1:] == ["--check"]:
-        if wanted != readme:
-            raise SystemExit("error: README.md has drifted from the report. Run `make readme`.")
-    else:
-        README.write_text(wanted, encoding="utf-8")
+        for path, text in wanted.items():
+            if path.read_text(encoding="utf-8") != text:
+                raise SystemExit(f"error: {path} has drifted from the report. Run `make readme`.")
+        return
+    for path, text in wanted.items():
+        path.write_text(text, encoding="utf-8")
+    write_html(REFERENCE, report)
 
 
 if __name__ == "__main__":

@@ -11,6 +11,7 @@ from serving_compare.text_table import (
     Table,
     format_amount,
     format_interval,
+    format_markdown_table,
 )
 
 Json = Mapping[str, Any]
@@ -44,6 +45,37 @@ def format_conditions(http: Json) -> str:
         f"{_format_cores(http['generator_cores'])}, {http['duration_s']:g} s a probe, seed "
         f"{http['seed']}."
     )
+
+
+def format_readme_http(http: Json) -> str:
+    """Return the README's table over HTTP: a request alone, HTTP's share of it, the highest rate.
+
+    Args:
+        http: The section of a report.json.
+
+    Returns:
+        A Markdown table, and behind an empty line a sentence on the conditions.
+    """
+    rows = [
+        [
+            backend,
+            format_amount(found["single_stream"]["median_us"]),
+            format_share(found["http_share"]["single_stream"]),
+            format_amount(found["server"]["max_rate_per_s"]),
+            format_amount(found["offline"]["sequences_per_s"]),
+        ]
+        for backend, found in http["backends"].items()
+    ]
+    table = Table(
+        title="",
+        columns=[
+            *("Over HTTP", "one request µs", "of it HTTP"),
+            f"requests/s, p99 within {http['slo_p99_ms']:g} ms",
+            "texts/s in batches",
+        ],
+        rows=rows,
+    )
+    return f"{format_markdown_table(table)}\n{format_conditions(http)}\n"
 
 
 def format_share(share: float | None) -> str:

@@ -2,7 +2,12 @@ from __future__ import annotations
 
 from typing import Any
 
-from serving_compare.http_tables import format_conditions, format_share, make_http_tables
+from serving_compare.http_tables import (
+    format_conditions,
+    format_readme_http,
+    format_share,
+    make_http_tables,
+)
 
 
 def rows_of(http: dict[str, Any], key: str) -> list[list[str]]:
@@ -69,3 +74,15 @@ def test_the_conditions_name_cores_processes_and_seed(http_section: dict[str, An
     http_section.update(workers=2, server_cores=[1, 2])
     assert "2 worker processes a backend on core 1, 2," in format_conditions(http_section)
     assert format_share(None) == "n/a"
+
+
+def test_the_readmes_table_says_what_a_request_costs_and_how_many_are_held(
+    http_section: dict[str, Any],
+):
+    lines = format_readme_http(http_section).splitlines()
+    assert lines[0] == (
+        "| Over HTTP | one request µs | of it HTTP | requests/s, p99 within 10 ms | "
+        "texts/s in batches |"
+    )
+    assert lines[4] == "| lookup | 300 | 87% | 2,400 | 24,000 |"
+    assert lines[-1].startswith("1 worker process a backend on core 1")

@@ -195,6 +195,49 @@ def test_reports_of_unlike_machines_are_not_merged(tmp_path: Path, make_results:
     assert not (tmp_path / "both").exists()
 
 
+def test_a_report_against_itself_passes_and_a_slower_one_fails_with_a_table(
+    tmp_path: Path, make_results: MakeResults
+):
+    before = publish_report(tmp_path, make_results(name="before"))
+    slowed = {
+        "saved_model": [1_000_000 + 1000 * r for r in range(6)],
+        "onnx": [40_000 + 100 * r for r in range(6)],
+        "lookup": [75_000 + 150 * r for r in range(6)],
+    }
+    after = publish_report(tmp_path, make_results(slowed, name="after"))
+    same = run("report", str(before), "--against", str(before / "report.json"))
+    assert same.exit_code == 0, same.output
+    assert "0 of 30 figures got worse than in before, 0 got better." in same.output
+    worse = run("report", str(after), "--against", str(before))
+    assert worse.exit_code == 1
+    assert "Worse than in before" in worse.output
+    assert worse.stderr.startswith("error: lookup, 1 token: expected no worse than in before")
+    assert "## Worse than in before" in (after / "against.md").read_text()
+    assert run("report", str(before), "--against", str(after)).exit_code == 0
+
+
+def test_a_report_of_another_machine_is_no_measure(tmp_path: Path, make_results: MakeResults):
+    here = make_results(name="here")
+    there = make_results(name="there", machine={**here.machine, "cpu": "Other CPU"})
+    folders = [str(publish_report(tmp_path, results)) for results in (here, there)]
+    done = run("report", folders[0], "--against", folders[1])
+    assert done.exit_code == 2
+    assert "error: --against there: expected the same machine.cpu, 'Other CPU'" in done.stderr
+
+
+def test_compare_refuses_an_unlike_report_before_it_times_anything(
+    build: Path, tmp_path: Path, make_results: MakeResults
+):
+    old = publish_report(tmp_path, make_results(name="old"))
+    done = run("compare", "--quick", "--backends", "lookup", "--against", str(old))
+    assert done.exit_code == 2
+    assert "error: --against old: expected the same machine." in done.stderr
+    assert "agreement" not in done.output
+    missing = run("compare", "--quick", "--against", str(tmp_path / "none"))
+    assert missing.exit_code == 2
+    assert "expected a report.json or a report's folder" in missing.stderr
+
+
 def test_a_folder_that_is_no_report_is_bad_input(tmp_path: Path):
     done = run("report", str(tmp_path))
     assert done.exit_code == 2
