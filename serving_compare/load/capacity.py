@@ -105,7 +105,6 @@ def search_capacity(
         attempts: How often a rate may fail before it counts.
         max_probes: The search ends with what it has behind so many.
     """
-
     probes_left = max_probes
 
     def judge(rate_per_s: float) -> Verdict:

@@ -158,8 +158,8 @@ def _compare_capacities(http: Http) -> list[Json]:
             continue
         # `compare_rounds` is given times, of which the smaller one wins: seconds a request.
         found = compare_rounds(
-            [[1 / rates[second][number]] for number in rounds],
-            [[1 / rates[first][number]] for number in rounds],
+            [1 / rates[second][number] for number in rounds],
+            [1 / rates[first][number] for number in rounds],
         )
         ratios.append(
             {

@@ -13,6 +13,7 @@ from click.testing import CliRunner
 
 from export.bundle import Artifact, read_artifact
 from serving_compare.__main__ import main
+from serving_compare.load import endure
 from serving_compare.load.checks import Check
 from serving_compare.load.endure import SCENARIOS, Setup, publish_copy
 
@@ -46,14 +47,22 @@ def change(setup: Setup, **changes: Any) -> Setup:
 
 
 @pytest.mark.slow
-def test_a_steady_load_is_answered_without_an_error(setup: Setup) -> None:
-    checks = run("steady", change(setup, duration_s=11.0))
+def test_a_steady_load_is_answered_without_an_error(
+    setup: Setup, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(endure, "SAMPLE_EVERY_S", 0.2)
+    monkeypatch.setattr(endure, "WARM_UP_S", 1.0)
+    checks = run("steady", setup)
     assert checks["requests neither answered nor refused"].holds
     assert checks["growth of the resident set"].holds, checks["growth of the resident set"].found
 
 
 @pytest.mark.slow
-def test_an_overloaded_server_refuses_and_breaks_nothing(setup: Setup) -> None:
+def test_an_overloaded_server_refuses_and_breaks_nothing(
+    setup: Setup, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(endure, "BEHIND_OVERLOAD_S", 1.0)
+    monkeypatch.setattr(endure, "WARM_UP_S", 0.5)
     # 5,000 a second: more than a Python server of one process answers on the machines we know.
     checks = run("overload", change(setup, capacity_per_s=2500.0))
     assert checks["requests neither answered nor refused"].holds
