@@ -162,12 +162,15 @@ def _prepare(backend: Backend, job: Mapping[str, Any], facts: dict[str, Any]) ->
     from serving_compare.workload import read_workload_cells, split_cell
 
     limits = CellLimits(**job["limits"])
+    seen: set[tuple[int, ...]] = set()
     facts["timer_cost_ns"] = timer_cost_ns = measure_timer_cost_ns()
     workload = read_workload_cells(Path(job["workload"]))
     cells: dict[str, Cell] = {}
     for name in job["cells"]:
         requests = [_arguments(request) for request in workload[name]]
         call = backend.run_ids if workload[name][0].rows else backend.run_texts
+        if workload[name][0].rows:
+            _ask_new_shapes(call, requests, seen)
         if split_cell(name)[0] == "cold":
             cells[name] = ColdCell(call=call, requests=requests)
         else:
@@ -178,6 +181,17 @@ def _prepare(backend: Backend, job: Mapping[str, Any], facts: dict[str, Any]) ->
     gc.collect()
     gc.freeze()
     return cells
+
+
+def _ask_new_shapes(call: Any, requests: Sequence[Any], seen: set[tuple[int, ...]]) -> None:
+    """Ask one request of each shape that was not asked yet: a runtime may plan or compile for it.
+
+    That happens once in a server's life, but would happen in each slice that meets a new shape.
+    """
+    for ids, lengths in requests:
+        if ids.shape not in seen:
+            seen.add(ids.shape)
+            call(ids, lengths)
 
 
 def _finish(job: Mapping[str, Any], cells: Mapping[str, Cell], facts: dict[str, Any]) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from serving_compare.child import Child, ChildError, ChildJob, run_children
+from serving_compare.child import Child, ChildError, ChildJob, Partner, run_children
 
 WRITE_RESULT = """
     import json, os, pathlib, sys
@@ -120,3 +120,65 @@ def test_leaving_the_block_ends_the_child(tmp_path: Path, module: str):
             time.sleep(0.02)
         raise KeyboardInterrupt
     assert not is_running(int(job.output.with_suffix(".pid").read_text()))
+
+
+SPEAK = """
+    import json, os, sys, time
+    job = json.loads(sys.stdin.readline())
+    print(json.dumps({"pid": os.getpid(), "core": job["core"]}), flush=True)
+    for line in sys.stdin:
+        message = json.loads(line)
+        if message["do"] == "crash":
+            raise RuntimeError("the model is broken")
+        if message["do"] == "hang":
+            time.sleep(60)
+        print(json.dumps({"done": message["do"]}), flush=True)
+"""
+
+
+@pytest.fixture
+def speaker(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    """A stand-in for the worker that answers each line."""
+    (tmp_path / "speaker.py").write_text(textwrap.dedent(SPEAK))
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    return "speaker"
+
+
+def test_a_partner_answers_line_by_line_and_is_ended(tmp_path: Path, speaker: str):
+    with Partner(make_job(tmp_path, "x"), core=None, module=speaker) as partner:
+        pid = partner.listen()["pid"]
+        partner.say({"do": "first"})
+        assert partner.listen() == {"done": "first"}
+        assert partner.ask({"do": "second"}) == {"done": "second"}
+        assert is_running(pid)
+    assert not is_running(pid)
+
+
+def test_a_crashing_partner_is_reported_when_its_answer_is_waited_for(tmp_path: Path, speaker: str):
+    with Partner(make_job(tmp_path, "x"), core=None, module=speaker) as partner:
+        partner.listen()
+        partner.say({"do": "crash"})
+        with pytest.raises(
+            ChildError, match=r"lookup, round 1: .* ended with exit code 1\."
+        ) as caught:
+            partner.listen()
+        assert "RuntimeError: the model is broken" in str(caught.value)
+        with pytest.raises(ChildError, match="exit code 1"):
+            partner.ask({"do": "more"})
+
+
+def test_a_hanging_partner_is_killed_at_its_time_limit(tmp_path: Path, speaker: str):
+    job = make_job(tmp_path, "x", timeout_s=1.5)
+    with Partner(job, core=None, module=speaker) as partner:
+        pid = partner.listen()["pid"]
+        with pytest.raises(ChildError, match="expected its results within 2 s, found it still"):
+            partner.ask({"do": "hang"})
+        assert not is_running(pid)
+
+
+def test_a_partner_that_is_no_program_is_reported(tmp_path: Path):
+    with (
+        Partner(make_job(tmp_path, "x"), core=None, module="no_such_module") as partner,
+        pytest.raises(ChildError, match="No module named no_such_module"),
+    ):
+        partner.listen()

@@ -2,8 +2,11 @@ from __future__ import annotations
 
 import gc
 import itertools
+import sys
 from collections import Counter
 from collections.abc import Callable, Sequence
+from types import FrameType
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -87,6 +90,34 @@ def test_short_calls_are_timed_several_at_once():
     samples = cell.samples()
     assert samples.inner_loops == 64
     assert set(samples.elapsed_ns) == {6400}
+
+
+def test_no_line_of_the_harness_runs_between_short_calls():
+    clock = FakeClock()
+    lines = Counter[str]()
+
+    def call() -> None:
+        clock.now_ns += 100
+
+    def trace(frame: FrameType, event: str, argument: object) -> Any:
+        if frame.f_code.co_name == "_sample" and event == "line":
+            lines["harness"] += 1
+        elif frame.f_code is call.__code__ and event == "call":
+            lines["calls"] += 1
+        return trace
+
+    cell = WarmCell(call=call, requests=[()], limits=LIMITS, timer_cost_ns=50, clock=clock)
+    cell.take_slice()
+    previous = sys.gettrace()
+    sys.settrace(trace)
+    try:
+        cell.take_slice()
+    finally:
+        sys.settrace(previous)
+    samples = cell.samples()
+    assert samples.slices[1] * samples.inner_loops <= lines["calls"]
+    # A handful of lines a sample, whatever the number of calls in it.
+    assert lines["harness"] < 15 * samples.slices[1] + 20 < lines["calls"]
 
 
 def test_every_slice_is_kept_apart_and_a_later_one_warms_the_caches_again():

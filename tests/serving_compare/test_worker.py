@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from serving_compare import worker
-from serving_compare.worker import answer_texts, read_memory_bytes, read_pss_bytes
+from serving_compare.worker import _ask_new_shapes, answer_texts, read_memory_bytes, read_pss_bytes
 
 
 class SlowTexts:
@@ -71,3 +71,12 @@ def test_the_proportional_set_is_read_where_the_system_tells_it(tmp_path: Path):
     )
     assert read_pss_bytes(tmp_path / "rollup") == {"pss_bytes": 2_097_152}
     assert read_pss_bytes(tmp_path / "none") == {}
+
+
+def test_every_shape_is_asked_once_before_anything_is_timed():
+    asked: list[tuple[int, ...]] = []
+    rows = [np.ones((1, 3)), np.ones((1, 4)), np.zeros((1, 3)), np.ones((2, 3))]
+    seen: set[tuple[int, ...]] = {(1, 4)}
+    requests = [(ids, np.ones(len(ids))) for ids in rows]
+    _ask_new_shapes(lambda ids, lengths: asked.append(ids.shape), requests, seen)
+    assert asked == [(1, 3), (2, 3)]
