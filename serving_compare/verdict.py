@@ -177,19 +177,15 @@ def format_sureness(verdict: Verdict) -> str:
 
 def format_steadiness(verdict: Verdict) -> str:
     """Return how far the medians themselves can be trusted, and the ratios where that is known."""
-    steady = ""
-    if verdict.moved_ratios is not None:
-        steady = (
-            f" Of the {verdict.comparisons} ratios {verdict.comparisons - verdict.moved_ratios} "
-            "did not."
-        )
     if not verdict.unstable:
         return f"All {verdict.medians} medians stayed within 10 % between {verdict.rounds} rounds."
-    return (
-        f"{verdict.unstable} of {verdict.medians} medians moved by more than 10 % between "
-        f"rounds (~).{steady} Trust the ratios, which are paired within a round, before the "
-        "microseconds."
-    )
+    text = f"{verdict.unstable} of {verdict.medians} medians moved by more than 10 % between rounds"
+    advice = "Trust the ratios, which are paired within a round, before the microseconds."
+    if verdict.moved_ratios is None:
+        return f"{text} (~). {advice}"
+    if 2 * verdict.moved_ratios * verdict.medians > verdict.unstable * verdict.comparisons:
+        advice = "Compare again on a quieter machine."
+    return f"{text} (~), and {verdict.moved_ratios} of {verdict.comparisons} ratios. {advice}"
 
 
 def _format_claim(verdict: Verdict, case: str) -> str:
