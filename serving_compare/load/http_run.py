@@ -93,6 +93,7 @@ class HttpRun:
         profile = self._profile
         began = time.monotonic()
         in_process: dict[str, Json] = {}
+        self._progress("without HTTP", 0.0)
         for backend in self._backends:
             if backend != NULL:
                 in_process[backend] = measure_in_process(
@@ -169,8 +170,8 @@ class HttpRun:
     def _search(self, served: Served) -> float:
         """Return about the highest rate the backend holds, from an unknown beginning."""
         first = self._closed(served, self._singles(served), WARM_UP_S)
-        median_us = summarise_latency([first])["median_us"]
-        if median_us is None:
+        found = summarise_latency([first])
+        if found is None:
             raise LoadError(
                 f"{served.backend}: expected answers over HTTP, found {first.count_statuses()}."
             )
@@ -178,7 +179,7 @@ class HttpRun:
             served,
             SEARCH,
             lambda rate: self._profile.search_s,
-            start_per_s=SEARCH_START_SHARE * 1e6 / median_us,
+            start_per_s=SEARCH_START_SHARE * 1e6 / found["median_us"],
             growth=SEARCH_GROWTH,
             attempts=2,
             max_probes=SEARCH_PROBES,
@@ -273,7 +274,7 @@ class HttpRun:
             found[name] = {
                 **{key: value for key, value in theirs.items() if key != "errors"},
                 "ours_requests_per_s": float(f"{int(ours.is_ok.sum()) / seconds:.6g}"),
-                "ours_p50_us": summarise_latency([ours])["median_us"],
+                "ours_p50_us": (summarise_latency([ours]) or {"median_us": None})["median_us"],
             }
         return found, None
 

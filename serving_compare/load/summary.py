@@ -42,15 +42,15 @@ def summarise_http(http: Http) -> Json:
     }
 
 
-def summarise_latency(recordings: Sequence[Recording]) -> Json:
+def summarise_latency(recordings: Sequence[Recording]) -> Json | None:
     """Return `median_us`, `ci95`, `p99_us` and `n` of the answered requests of several rounds.
 
-    All are null where nothing was answered.
+    None where nothing was answered.
     """
     rounds = [recording.latency_ns[recording.is_ok] / 1000 for recording in recordings]
     rounds = [values for values in rounds if len(values)]
     if not rounds:
-        return {"median_us": None, "ci95": None, "p99_us": None, "n": 0}
+        return None
     pooled = np.concatenate(rounds)
     interval = bootstrap_quantile(rounds, 0.5)
     return {
@@ -91,10 +91,10 @@ def _summarise_backend(http: Http, backend: str) -> Json:
     inside = http.in_process.get(backend)
     inside_us = inside and inside["median_us"]
     share = None
-    if inside_us is not None and single["median_us"]:
+    if inside_us is not None and single is not None:
         share = _round(max(0.0, 1 - inside_us / single["median_us"]))
     return {
-        "single_stream": {**single, "in_process_median_us": inside_us},
+        "single_stream": single and {**single, "in_process_median_us": inside_us},
         "offline": _summarise_offline(http, backend),
         "server": _summarise_capacity(http, backend),
         "curve": _make_curve(http, backend),
@@ -106,15 +106,17 @@ def _summarise_backend(http: Http, backend: str) -> Json:
     }
 
 
-def _summarise_offline(http: Http, backend: str) -> Json:
+def _summarise_offline(http: Http, backend: str) -> Json | None:
     found = summarise_latency(http.recordings_of(backend, "offline"))
+    if found is None:
+        return None
     size = http.settings["batch_size"]
 
     def per_second(latency_us: float) -> float:
         return _round(size * 1e6 / latency_us)
 
     return {
-        "sequences_per_s": found["median_us"] and per_second(found["median_us"]),
+        "sequences_per_s": per_second(found["median_us"]),
         "ci95": found["ci95"] and sorted(per_second(value) for value in found["ci95"]),
         "batch_size": size,
         "n": found["n"],

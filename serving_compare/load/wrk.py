@@ -6,11 +6,13 @@ the clock nor the Python of our generator can be much of what is reported.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import shutil
 import subprocess
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -56,9 +58,8 @@ def run_wrk(
             *("--duration", f"{max(1, round(duration_s + 0.499))}s", "--latency"),
             *("--script", str(script), target.url),
         ]
-        process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
-        if core is not None:
-            os.sched_setaffinity(process.pid, {core})  # its thread starts later and inherits it
+        with _run_on(core):  # a child begins where its parent is
+            process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
         try:
             output = process.communicate(timeout=duration_s + ALLOWANCE_S)[0].decode()
         except subprocess.TimeoutExpired:
@@ -68,6 +69,19 @@ def run_wrk(
         if process.returncode:
             raise GeneratorError(f"wrk: expected a result, found code {process.returncode}.")
     return {"tool": read_version(program), "connections": connections, **read_output(output)}
+
+
+@contextlib.contextmanager
+def _run_on(core: int | None) -> Iterator[None]:
+    if core is None:
+        yield
+        return
+    before = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, {core})
+    try:
+        yield
+    finally:
+        os.sched_setaffinity(0, before)
 
 
 def format_script(body: bytes) -> str:

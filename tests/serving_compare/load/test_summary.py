@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from pathlib import Path
 
+import jsonschema
 import pytest
 
+import serving_compare
 from serving_compare.load.results import Http, Probe, RoundCapacity
 from serving_compare.load.summary import summarise_http
 
@@ -34,6 +37,23 @@ def test_the_figures_of_known_probes_are_found(http: Http) -> None:
     assert lookup["http_share"]["single_stream"] == pytest.approx(1 - 30 / 302, rel=1e-5)
     assert lookup["outside"] == {"tool": "wrk 4.1.0"}
     json.dumps(section, allow_nan=False)
+
+
+def test_the_section_is_what_the_schema_of_the_report_wants(
+    http: Http, make_recording: MakeRecording
+) -> None:
+    path = Path(serving_compare.__file__).parent / "schema" / "report.schema.json"
+    schema = json.loads(path.read_text())
+    outside = {
+        **{"tool": "wrk 4.1.0", "connections": 1, "requests_per_s": 1.0, "p50_us": 1.0},
+        **{"p99_us": 1.0, "ours_requests_per_s": 1.0, "ours_p50_us": 1.0},
+    }
+    refused = [
+        replace(probe, recording=make_recording(1, count=5, status=429)) for probe in http.probes
+    ]
+    for found in (http, replace(http, probes=refused), replace(http, probes=[], capacities=[])):
+        section = summarise_http(replace(found, outside={"lookup": outside}))
+        jsonschema.validate(section, {"$defs": schema["$defs"], "$ref": "#/$defs/http"})
 
 
 def test_a_backend_without_figures_of_its_own_has_nulls(http: Http) -> None:
