@@ -69,9 +69,16 @@ def time_backends(
     """
     wide = [cell for cell in cells if split_cell(cell)[0] == "all_cores"]
     narrow = [cell for cell in cells if cell not in wide]
-    plan = {"rounds": profile.rounds, "slices": profile.slices}
-    schedule = make_rounds(backends, narrow, **plan, seed=seed)
-    wide_schedule = make_rounds(backends, wide, **plan, seed=seed + 1)
+    schedule = make_rounds(
+        backends, narrow, rounds=profile.rounds, slices=profile.slices, seed=seed
+    )
+    wide_schedule = make_rounds(
+        backends,
+        wide,
+        rounds=profile.rounds,
+        slices=max(1, profile.slices // 2),  # a slice of it is long: it is one pass over batches
+        seed=seed + 1,
+    )
     threads = len(allowed_cores() or [None])
     if threads == 1 or not profile.all_cores:
         wide_schedule = []

@@ -67,7 +67,7 @@ PROFILES = {
             rounds=6,
             slices=4,
             limits=CellLimits(
-                min_samples=425, min_duration_s=0.01, max_duration_s=0.03, warm_up_s=0.06
+                min_samples=425, min_duration_s=0.01, max_duration_s=0.025, warm_up_s=0.06
             ),
             all_cores=True,
             answer_budget_s=10.0,
