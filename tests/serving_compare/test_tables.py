@@ -48,7 +48,7 @@ def test_every_cell_tells_how_many_times_the_fastests_time_each_takes(make_resul
 def test_all_pairs_are_one_long_table_of_their_own(make_results: MakeResults):
     rows = make_pairs_table(build_report(make_results())).rows
     assert len(rows) == 6 * 3
-    assert rows[2][:2] == ["1 tokens", "onnx / lookup"]
+    assert rows[2][:2] == ["1 token", "onnx / lookup"]
     assert rows[2][4] == "onnx"
 
 
