@@ -38,6 +38,7 @@ MARKDOWN_FILE = "report.md"
 RAW_FOLDER = "raw"
 LATEST_FILE = "latest"
 HTTP_NOT_MEASURED = "serving over HTTP"
+ALL_CORES_NOT_MEASURED = "more than one thread or core"
 NOT_MEASURED = (
     "more than one machine",
     "GPUs",
@@ -60,7 +61,7 @@ def build_report(results: Results) -> Json:
     Times are in µs, cold start in ms, sizes in bytes, accuracies as fractions. A ratio is the time
     of `first` over the time of `second`; `winner` is named only where the data support it.
     """
-    cells = summarise_cells(results)
+    cells, ratios = summarise_cells(results), compare_cells(results)
     http = None
     if results.http is not None:
         from serving_compare.load.summary import summarise_http
@@ -78,11 +79,15 @@ def build_report(results: Results) -> Json:
         "backends": {
             backend: summarise_backend(results, cells, backend) for backend in results.backends
         },
-        "ratios": compare_cells(results),
+        "ratios": ratios,
         "cold_start_ratios": compare_cold_starts(results),
         "harness": summarise_harness(results, cells),
         "http": http,
-        "not_measured": [*([HTTP_NOT_MEASURED] if http is None else []), *NOT_MEASURED],
+        "not_measured": [
+            *([HTTP_NOT_MEASURED] if http is None else []),
+            *([] if ratios["all_cores"] else [ALL_CORES_NOT_MEASURED]),
+            *NOT_MEASURED,
+        ],
     }
 
 
