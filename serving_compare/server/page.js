@@ -69,6 +69,7 @@ class Column {
   isReady(version) {
     this.failures = 0;
     this.setState("ready", `version ${version}`);
+    this.part(".idle").textContent = "Waiting for a text.";
   }
 
   // Ask after the model until it answers, then ask the text again: a backend comes back by itself.
@@ -93,6 +94,7 @@ class Column {
     this.top = null;
     this.closeStream();
     this.setState("down", "down, trying again");
+    this.part(".idle").textContent = "No answer yet.";
     this.root.title = String(error.message ?? error);
     clearTimeout(this.retry);
     this.retry = setTimeout(() => this.connect(), pause);
@@ -304,12 +306,12 @@ function summarise() {
       const { label, probability } = answers[0].top;
       if (labels.size === 1) {
         parts.push(make("strong", "", label), make("span", "", answers.length > 1
-          ? `${formatShare(probability)}, all ${answers.length} agree` : formatShare(probability)));
+          ? `${formatShare(probability)}, ${answers.length === 2 ? "both" : `all ${answers.length}`} agree` : formatShare(probability)));
       } else {
         parts.push(make("strong", "", "They differ"), make("span", "", answers.map((column) => `${column.backend}: ${column.top.label}`).join("; ")));
       }
     }
-    if (down.length) parts.push(make("span", "", `${parts.length ? ". " : ""}Down: ${down.join(", ")}.`));
+    if (down.length) parts.push(make("span", "away", `Down: ${down.join(", ")}.`));
     if (!parts.length) parts.push(make("span", "", "Each letter goes to every backend; here stands what they say."));
     const said = parts.map((part) => part.textContent).join(" ");
     if (said !== find("summary").dataset.said) {

@@ -23,7 +23,9 @@
     const own = [...element.childNodes].some((node) => node.nodeType === 3 && node.textContent.trim());
     if (!own || !seen(element) || element.closest("script, style, template, noscript, option")) continue;
     const style = getComputedStyle(element);
-    const below = ground(element), ink = over(parse(style.color), below);
+    const below = ground(element), ownInk = parse(style.color);
+    for (let at = element; at; at = at.parentElement) ownInk[3] *= Number(getComputedStyle(at).opacity);
+    const ink = over(ownInk, below);
     const [light, dark] = [luminance(ink), luminance(below)].sort((a, b) => b - a);
     const contrast = (light + 0.05) / (dark + 0.05);
     const isLarge = parseFloat(style.fontSize) >= 24 || (parseFloat(style.fontSize) >= 18.66 && Number(style.fontWeight) >= 700);

@@ -6,7 +6,7 @@ import json
 import re
 import socket
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -97,12 +97,9 @@ def address_of(server: Running, backend: str) -> tuple[str, int]:
     return parts.hostname, parts.port
 
 
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
-    with run_server(tmp_path_factory.mktemp("hostile"), backends="lookup") as running:
-        yield running
-        log = running.log.read_text()
-    assert "Traceback" not in log, log[-3000:]
+@pytest.fixture
+def server(golden_server: Running) -> Running:
+    return golden_server
 
 
 def test_the_corpus_has_at_least_200_requests_of_different_names() -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+import re
 from typing import Any
 from urllib.error import HTTPError
 from urllib.request import urlopen
@@ -11,18 +11,19 @@ from urllib.request import urlopen
 import numpy as np
 import pytest
 
+from serving_compare.server.config import Limits
+from serving_compare.server.infer import parse_infer
 from serving_compare.server.model_slot import load_model
 from serving_compare.server.open_inference import describe_model
-from tests.serving_compare.server.running import GOLDEN, INFER, PREDICT, Running, run_server
+from tests.serving_compare.server.running import GOLDEN, INFER, PREDICT, ROOT, Running
 
 TEXTS = ["stone dog", "river of cat", ""]
 INPUT = {"name": "text", "shape": [3], "datatype": "BYTES", "data": TEXTS}
 
 
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
-    with run_server(tmp_path_factory.mktemp("oip"), backends="lookup,onnx") as running:
-        yield running
+@pytest.fixture
+def server(golden_server: Running) -> Running:
+    return golden_server
 
 
 def get(server: Running, path: str, backend: str = "lookup") -> tuple[int, Any]:
@@ -131,3 +132,12 @@ def test_a_refused_infer_has_the_protocols_error(server: Running) -> None:
         assert json.loads(answer.read()) == {
             "error": "inputs: expected text, or tokens and lengths, found none."
         }
+
+
+def test_the_request_in_the_documentation_is_a_right_one() -> None:
+    document = (ROOT / "docs/open_inference.md").read_text(encoding="utf-8")
+    body = re.search(r"-d '(.*?)'", document, flags=re.S)
+    assert body
+    request = parse_infer(body[1].encode(), load_model("lookup", GOLDEN), Limits())
+    assert (request.question.texts, request.question.k) == (["a small cat"], 2)
+    assert request.outputs == ("labels",)

@@ -40,11 +40,9 @@ def browser() -> Iterator[Browser]:
         running.close()
 
 
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
-    folder = tmp_path_factory.mktemp("page")
-    with run_server(folder, backends=",".join(BACKENDS)) as running:
-        yield running
+@pytest.fixture
+def server(golden_server: Running) -> Running:
+    return golden_server
 
 
 @pytest.fixture
@@ -108,7 +106,7 @@ def test_typing_shows_what_predict_says_in_every_column(
     expect(column(page, "lookup").locator(".steps")).to_contain_text("reused")
     best = server.post("lookup", PREDICT, {"instances": TEXT, "k": 1})["predictions"][0][0]
     expect(page.locator("#summary")).to_have_text(
-        f"{best['label']} {best['probability'] * 100:.1f} %, all 2 agree"
+        f"{best['label']} {best['probability'] * 100:.1f} %, both agree"
     )
     assert complaints == []
 

@@ -19,7 +19,7 @@ from websockets.sync.client import ClientConnection, connect
 from serving_compare.server.lifecycle import Lifecycle
 from serving_compare.server.model_slot import ModelSlot
 from serving_compare.server.stream import Pace, StreamLimits, router_for
-from tests.serving_compare.server.running import GOLDEN, PREDICT, Running, run_server
+from tests.serving_compare.server.running import GOLDEN, PREDICT, ROOT, Running
 
 STREAM = "/v1/models/tiny:stream"
 TYPED = "stone dog of stone, 고양이 🙂"
@@ -65,10 +65,9 @@ def ask(stream: ClientConnection, message: str | None = None, **fields: Any) -> 
     return json.loads(stream.recv(timeout=10))
 
 
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
-    with run_server(tmp_path_factory.mktemp("stream"), backends="lookup,onnx") as running:
-        yield running
+@pytest.fixture
+def server(golden_server: Running) -> Running:
+    return golden_server
 
 
 def test_every_letter_is_answered_as_predict_answers_the_text_so_far(server: Running) -> None:
@@ -227,3 +226,15 @@ def test_pace_lets_a_burst_through_and_then_one_message_an_interval() -> None:
     assert waits[3:] == pytest.approx([0.1, 0.2], abs=0.01)
     assert pace.take(start_s + 60) == 0.0
     assert [pace.take(start_s + 60) for _ in range(3)][-1] > 0  # a pause is saved up once only
+
+
+def test_the_documentation_names_the_bounds() -> None:
+    document = (ROOT / "docs/page.md").read_text(encoding="utf-8")
+    bounds = StreamLimits()
+    for row in (
+        f"| bytes of a message | {bounds.max_message_bytes:,} |",
+        f"| messages a second, after a burst of {bounds.burst} | {bounds.messages_per_s:.0f} |",
+        f"| seconds without a message | {bounds.idle_s:.0f} |",
+        f"| open streams of a worker | {bounds.max_streams} |",
+    ):
+        assert row in document
