@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from serving_compare.load.results import Http
 from serving_compare.results import (
     Results,
     ResultsError,
@@ -210,3 +211,32 @@ def test_samples_without_their_process_are_refused(raw: Path):
     np.savez(raw / "samples.npz", **{"0/lookup/tokens_1": np.array([1])})
     with pytest.raises(ResultsError, match=r"expected the 120 arrays raw\.json names, found 1"):
         read_results(raw)
+
+
+@pytest.fixture
+def http() -> Http:
+    """What a comparison over HTTP leaves that was stopped before its first probe."""
+    return Http(
+        settings={"slo_p99_ms": 10.0},
+        backends=["lookup"],
+        in_process={"lookup": {"median_us": 40.0, "n": 100}},
+        outside={},
+        outside_reason="wrk is not installed",
+        capacities=[],
+        probes=[],
+    )
+
+
+def test_the_part_over_http_is_carried_along(tmp_path: Path, make_results: MakeResults, http: Http):
+    write_results(tmp_path / "raw", make_results(http=http))
+    assert read_results(tmp_path / "raw").http == http
+    assert "http" not in json.loads((tmp_path / "raw" / "raw.json").read_text())
+
+
+def test_one_part_over_http_survives_merging_and_two_are_refused(
+    make_results: MakeResults, http: Http
+):
+    first, second = make_results(), make_results(name="second", http=http)
+    assert merge_results([first, second], name="both").http == http
+    with pytest.raises(ResultsError, match="second: expected at most one report that went over"):
+        merge_results([replace(first, http=http), second], name="both")
