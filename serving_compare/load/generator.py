@@ -108,6 +108,8 @@ def run_closed_loop(
 ) -> Recording:
     """Keep `limits.connections` requests outstanding, as many patient users would.
 
+    It ends early where the server can no longer be reached.
+
     Args:
         host: Of the server.
         port: Of the server.
@@ -132,8 +134,12 @@ def run_closed_loop(
         while True:
             now_ns = clock()
             while (
-                left and now_ns < end_ns and engine.outstanding < limits.connections
-            ) and engine.send(0):
+                left
+                and now_ns < end_ns
+                and engine.outstanding < limits.connections
+                and not engine.is_unreachable  # or it would fail as fast as it can
+                and engine.send(0)
+            ):
                 left -= 1
             if not engine.outstanding:
                 break
@@ -165,6 +171,7 @@ class _Engine:
         self._is_exhausted = False
         self._free_ns = 0  # when a connection last became free after all were busy
         self.outstanding = 0
+        self.is_unreachable = False
         self.due = array("q")
         self.available = array("q")
         self.sent = array("q")
@@ -218,6 +225,7 @@ class _Engine:
                 self._opened += 1
                 self.last[index] = time.perf_counter_ns()
                 self.status[index] = Failure.NOT_CONNECTED
+                self.is_unreachable = True
                 return True
         else:
             self._is_exhausted = True
@@ -287,6 +295,7 @@ class _Engine:
     def _flush(self, connection: Connection) -> None:
         failure = connection.flush()
         if failure:
+            self.is_unreachable = True
             self._end(connection, failure, time.perf_counter_ns())
         elif connection.unsent is None:
             self._poller.modify(connection.fd, select.EPOLLIN)

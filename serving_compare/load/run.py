@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import select
 import subprocess
 import sys
 import tempfile
@@ -14,7 +15,7 @@ from types import TracebackType
 from typing import Self
 
 from serving_compare.load.arrivals import Phase
-from serving_compare.load.errors import ConnectError, GeneratorError
+from serving_compare.load.errors import ConnectError, GeneratorError, LoadError
 from serving_compare.load.generator import DEFAULT_LIMITS, OPEN_TIMEOUT_S, Limits
 from serving_compare.load.recording import Recording, read_recording
 from serving_compare.load.request import Target
@@ -60,6 +61,11 @@ class Load:
     """
 
     def __init__(self, job: LoadJob, *, core: int | None) -> None:
+        if not hasattr(select, "epoll"):
+            raise LoadError(
+                f"load generator: expected Linux, whose epoll it spins on, found {sys.platform}. "
+                "Load the server from a Linux machine."
+            )
         self._folder = tempfile.TemporaryDirectory(prefix="gatetable-load-")
         folder = Path(self._folder.name)
         self._output = folder / "recording.npz"

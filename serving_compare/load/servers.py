@@ -75,7 +75,8 @@ class ServerProcess:
         with self._stderr.open("wb") as stderr:
             self._process = subprocess.Popen(
                 [
-                    *(sys.executable, "-m", "serving_compare", "serve"),
+                    *(sys.executable, "-m", "serving_compare.load.bound_server"),
+                    str(os.getpid()),
                     *("--artifact", str(artifact.resolve()), "--backends", self._backends),
                     *("--port", "0", "--workers", str(workers), "--no-page"),
                     *(() if core is None else ("--cores", str(core))),

@@ -224,6 +224,27 @@ def test_requests_to_a_server_that_has_gone_are_not_connected() -> None:
     assert recording.status.tolist() == [Failure.NOT_CONNECTED] * 3
 
 
+def test_a_closed_loop_ends_where_the_server_has_gone() -> None:
+    with listen() as server:
+        port = server.getsockname()[1]
+
+        def leave(start_ns: int) -> None:
+            connection, _ = server.accept()
+            connection.close()
+            server.close()
+
+        recording = run_closed_loop(
+            "127.0.0.1",
+            port,
+            requests(port, "/ok"),
+            60.0,
+            limits=Limits(connections=1),
+            on_start=leave,
+        )
+    assert recording.status.tolist()[-1] == Failure.NOT_CONNECTED
+    assert len(recording) <= 2
+
+
 def test_a_server_that_is_not_there_is_an_error() -> None:
     with listen() as server:
         port = server.getsockname()[1]
