@@ -53,6 +53,9 @@ class Gate:
         limits: See `Limits`.
         lifecycle: Whether requests are accepted.
         meters: Told of every outcome.
+
+    Attributes:
+        coming: Requests that `refuse_early` has let pass and that are not here yet.
     """
 
     def __init__(
@@ -70,6 +73,7 @@ class Gate:
         self._lifecycle = lifecycle
         self._meters = meters
         self._held_bytes = 0
+        self.coming = 0
         self._reading: dict[asyncio.Task[None], float] = {}
         self.turnstile = Turnstile(limits.micro_batch)
 
@@ -86,12 +90,16 @@ class Gate:
             reply = await self._admit(scope, receive, send)
         except RequestError as err:
             self._meters.count(err.status, err.code)
-            reply = Reply(err.status, (JSON_HEADER, *err.headers), _format(err, scope["path"]))
+            body = format_refusal(err, scope["path"])
+            reply = Reply(err.status, (JSON_HEADER, *err.headers), body)
         if reply is not None:
             await send_reply(send, reply)
 
     async def _admit(self, scope: Scope, receive: Receive, send: Send) -> Reply | None:
         """Return the answer, or None where it is sent already or nobody waits for it."""
+        if self.coming:
+            self.coming -= 1
+        self._check_accepts()
         self._check_head(dict(scope["headers"]))
         self._check_queue()
         body = await self._read_body(receive)
@@ -118,7 +126,7 @@ class Gate:
         finally:
             self.turnstile.leave(computed=computed)
 
-    def _check_head(self, headers: Mapping[bytes, bytes]) -> None:
+    def _check_accepts(self) -> None:
         if not self._lifecycle.accepts:
             raise RequestError(
                 503,
@@ -126,6 +134,8 @@ class Gate:
                 f"server: expected ready, found {self._lifecycle.state}. Ask again in a second.",
                 RETRY,
             )
+
+    def _check_head(self, headers: Mapping[bytes, bytes]) -> None:
         kind = headers.get(b"content-type", b"")
         if kind != b"application/json" and not _is_json(kind):
             raise RequestError(
@@ -152,8 +162,22 @@ class Gate:
         elif len(declared) > 18 or int(declared) > self._limits.max_body_bytes:
             raise self._too_large(declared[:18].decode("latin-1"))
 
-    def _check_queue(self) -> None:
-        waiting = self.turnstile.waiting
+    def refuse_early(self) -> RequestError | None:
+        """Return why a request that comes now would be refused for others' sake, or None.
+
+        For a caller that has not made anything of the request yet; it counts those it lets pass
+        in `coming`, as they are not in the queue before the loop has gone round.
+        """
+        try:
+            self._check_accepts()
+            self._check_queue(self.coming)
+        except RequestError as err:
+            self._meters.count(err.status, err.code)
+            return err
+        return None
+
+    def _check_queue(self, coming: int = 0) -> None:
+        waiting = self.turnstile.waiting + coming
         # With a queue of size 0, the turn itself is the one place.
         if waiting and waiting >= self._limits.queue_size:
             raise RequestError(
@@ -171,7 +195,7 @@ class Gate:
                 f"{self._held_bytes}. Ask again in a second.",
                 RETRY,
             )
-        wait_ms = self.turnstile.predict_wait_s() * 1e3
+        wait_ms = waiting * self.turnstile.request_s * 1e3
         if wait_ms > self._limits.max_wait_ms:
             raise self._too_long(f"{wait_ms:.1f} ms ahead")
 
@@ -226,6 +250,7 @@ class Gate:
 
         To be called now and then: a timer for each request would cost it several µs.
         """
+        self.coming = 0  # whoever was on the way has long arrived
         too_early_s = now_s - self._limits.body_timeout_ms / 1e3
         for task, began_s in list(self._reading.items()):
             if began_s < too_early_s:
@@ -289,7 +314,7 @@ async def send_reply(send: Send, reply: Reply) -> None:
     await send({"type": "http.response.body", "body": reply.body})
 
 
-def _format(err: RequestError, path: str) -> bytes:
+def format_refusal(err: RequestError, path: str) -> bytes:
     """Return the body of an error answer; the Open Inference Protocol wants a plain string."""
     if path.endswith("/infer"):
         return json.dumps({"error": err.message}).encode()

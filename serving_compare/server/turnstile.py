@@ -27,7 +27,9 @@ class Turnstile:
             large as `ROUND_S` allows, and their requests are computed one after the other.
 
     Attributes:
-        request_s: Running mean of the seconds one request takes, refusals meanwhile included.
+        request_s: Running mean of the seconds one request takes, refusals meanwhile included. Times
+            those waiting it is the wait ahead: what is inside is computed without giving the loop
+            back, so whoever asks, asks when it is done.
     """
 
     def __init__(self, wave_size: int = 0) -> None:
@@ -43,14 +45,6 @@ class Turnstile:
     def waiting(self) -> int:
         """Requests that wait for their turn."""
         return len(self._waiting)
-
-    def predict_wait_s(self) -> float:
-        """Return how long a request that comes now will likely wait, in seconds.
-
-        What is inside is not counted: it is computed without giving the loop back, so whoever
-        asks here asks when it is done.
-        """
-        return len(self._waiting) * self.request_s
 
     async def enter(self) -> None:
         """Wait for the turn. Everyone who has entered must `leave`."""

@@ -115,6 +115,8 @@ class Worker:
             meters=self._meters,
             access_log=config.access_log,
         )
+        if not config.access_log:  # which is to have every request
+            BoundedProtocol.gate = self._application.gate
         self._server = Server(
             uvicorn.Config(
                 self._application.asgi,

@@ -111,6 +111,38 @@ def test_requests_in_a_row_on_one_connection_are_answered_in_order(server: Runni
     assert content.count(b"HTTP/1.1 200 OK") == 2
 
 
+@pytest.mark.parametrize("first", [b"\x16\x03\x01\x02", b"\xff\xfe", b" ", b"\x00" * 50])
+def test_bytes_of_another_protocol_are_told_so(server: Running, first: bytes) -> None:
+    with connect(server) as connection:
+        connection.sendall(first + b"\r\n\r\n")
+        assert read_error(connection) == (400, "malformed_http")
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        b"POST /?x=:predict HTTP/1.1\r\n",
+        b"POST /nowhere#:predict HTTP/1.1\r\n",
+        b"POST http://[:predict HTTP/1.1\r\n",
+        HEAD.split(b"\r\n")[0] + b"\r\nX: " + b"x" * 40_000 + b"\r\n",
+        HEAD.split(b"\r\n")[0] + b"\r\nConnection: upgrade\r\nUpgrade: websocket\r\n",
+    ],
+    ids=["query", "fragment", "no url", "large head", "upgrade"],
+)
+def test_what_never_reaches_the_queue_takes_no_place_in_it(server: Running, line: bytes) -> None:
+    for _ in range(80):  # the queue holds 64
+        with connect(server) as connection:
+            connection.sendall(line + b"Content-Length: 0\r\nConnection: close\r\n\r\n")
+            connection.shutdown(socket.SHUT_WR)
+            try:
+                read_all(connection)
+            except ConnectionError:
+                continue
+    with connect(server) as connection:
+        connection.sendall(REQUEST)
+        assert connection.recv(65536).startswith(b"HTTP/1.1 200 OK")
+
+
 def test_the_server_answers_as_before(server: Running) -> None:
     answer = server.post("lookup", PREDICT, {"instances": "stone"})
     assert len(answer["predictions"][0]) == 2

@@ -96,3 +96,18 @@ def test_a_latest_that_names_nothing_is_complained_of_once(
         asyncio.run(follower.look())
     assert [record.getMessage() for record in caplog.records] == ["latest_unusable"]
     assert slot.current.version == 1
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("backend", ["saved_model", "onnx"])
+def test_runtimes_with_settings_of_their_own_are_exchanged_too(
+    tmp_path: Path, backend: str
+) -> None:
+    add_version(tmp_path, 1)
+    slot, meters = ModelSlot(backend, tmp_path, follow=True), Meters()
+    slot.exchange(slot.load())
+    before = slot.current.run_texts(["stone dog"]).probabilities
+    add_version(tmp_path, 2)
+    asyncio.run(Follower(slot, meters).look())
+    assert slot.current.version == 2
+    assert slot.current.run_texts(["stone dog"]).probabilities.tolist() == before.tolist()
