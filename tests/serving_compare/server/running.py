@@ -35,11 +35,11 @@ class Running:
     urls: dict[str, str]
     log: Path
 
-    def post(self, backend: str, path: str, body: Any) -> Any:
+    def post(self, backend: str, path: str, body: Any, *, ensure_ascii: bool = True) -> Any:
         """Return the JSON that a well-formed request is answered with."""
         request = Request(
             self.urls[backend] + path,
-            json.dumps(body).encode(),
+            json.dumps(body, ensure_ascii=ensure_ascii).encode(),
             {"Content-Type": "application/json"},
         )
         with urlopen(request, timeout=10) as answer:

@@ -13,13 +13,21 @@ from urllib.parse import urlsplit
 
 import pytest
 
+from export.lookup import read_lookup
 from tests.serving_compare.server.hostile_requests import Case, Limits, make_cases
-from tests.serving_compare.server.running import PREDICT, Running, run_server
+from tests.serving_compare.server.running import GOLDEN, PREDICT, ROOT, Running, run_server
 
 ANSWER_S = 10.0
 """Longest time until an answer, far above what one takes on a busy machine."""
 GOOD = {"instances": "cat", "k": 1}
 CASES = make_cases("tiny", vocab_size=96, max_tokens=6, limits=Limits())
+
+
+STRANGE_TEXTS = [
+    json.loads(line)
+    for line in (ROOT / "tests/pipeline/hostile_strings.jsonl").read_text("utf-8").splitlines()
+]
+"""Right requests all the same: NUL, controls, marks without letters, texts in every direction."""
 
 
 def exchange(address: tuple[str, int], case: Case) -> bytes:
@@ -213,6 +221,24 @@ def test_hostile_web_sockets_are_closed(server: Running, name: str) -> None:
     assert server.post("lookup", PREDICT, GOOD)
 
 
+LONG = {
+    "words": "dog " * 250_000,
+    "words that no table holds": "qzx " * 250_000,
+    "one word": "q" * 1_000_000,
+    "letters that become eighteen": "\ufdfa" * 150_000,
+    "many": ["qzx " * 900] * 256,
+}
+
+
+@pytest.mark.parametrize("name", LONG)
+def test_a_megabyte_of_text_is_cut_and_answered(server: Running, name: str) -> None:
+    for backend in ("lookup", "onnx"):
+        answer = server.post(
+            backend, PREDICT, {"instances": LONG[name], "k": 1}, ensure_ascii=False
+        )
+        assert len(answer["predictions"]) == (256 if name == "many" else 1)
+
+
 @pytest.mark.slow
 def test_every_backend_refuses_the_same_in_the_same_words(tmp_path: Path) -> None:
     backends = ("lookup", "onnx", "saved_model")
@@ -227,5 +253,14 @@ def test_every_backend_refuses_the_same_in_the_same_words(tmp_path: Path) -> Non
                     for backend in backends
                 }
                 assert len(answers) == 1, case.name
+        # The golden tables are compressed: they say themselves how far they may be from the others.
+        tolerance = read_lookup(GOLDEN / "lookup").tolerance + 1e-5
+        strange = {"instances": STRANGE_TEXTS, "k": 2}
+        first, *others = (server.post(name, PREDICT, strange)["predictions"] for name in backends)
+        for other in others:
+            for text, expected, found in zip(STRANGE_TEXTS, first, other, strict=True):
+                assert [best["probability"] for best in found] == pytest.approx(
+                    [best["probability"] for best in expected], abs=tolerance
+                ), text
         log = server.log.read_text()
     assert "Traceback" not in log, log[-3000:]
