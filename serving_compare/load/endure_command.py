@@ -111,6 +111,7 @@ def endure(
             for name in chosen or SCENARIOS:
                 progress(name, 0.0)
                 checks += SCENARIOS[name](setup)
+                progress(name, 1.0)
         result = make_result(setup, checks)
         path = output or build / f"endure-{datetime.now(UTC):%Y%m%dT%H%M%SZ}.json"
         path.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")

@@ -18,8 +18,8 @@ from typing import Any, Literal
 import numpy as np
 
 from serving_compare.load.capacity import Limit
-from serving_compare.load.errors import LoadError
 from serving_compare.load.recording import Recording
+from serving_compare.results import ResultsError
 
 HTTP_SCHEMA_VERSION = 1
 HTTP_FILE = "http.json"
@@ -33,7 +33,7 @@ Json = dict[str, Any]
 ProbeKind = Literal["single_stream", "offline", "server"]
 
 
-class HttpResultsError(LoadError):
+class HttpResultsError(ResultsError):
     """Raw results over HTTP that cannot be read."""
 
 
