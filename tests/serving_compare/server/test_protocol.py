@@ -5,11 +5,16 @@ from __future__ import annotations
 import json
 import socket
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from types import SimpleNamespace
+from typing import Any, cast
 from urllib.parse import urlsplit
 
 import pytest
 
+from serving_compare.server.config import Limits
+from serving_compare.server.errors import RETRY, RequestError
+from serving_compare.server.protocol import KEEP_ALIVE_S, BoundedProtocol
 from tests.serving_compare.server.running import PREDICT, Running, run_server
 
 HEAD = f"POST {PREDICT} HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n".encode()
@@ -149,43 +154,138 @@ def test_the_server_answers_as_before(server: Running) -> None:
     assert "traceback" not in server.log.read_text()
 
 
-def test_connections_beyond_the_limit_are_closed(monkeypatch: pytest.MonkeyPatch) -> None:
-    # In process: a server has no option for it.
-    from types import SimpleNamespace
-    from typing import Any, cast
+class Transport:
+    """Stands in for a connection; keeps what is written."""
 
-    from serving_compare.server.config import Limits
-    from serving_compare.server.protocol import BoundedProtocol
+    def __init__(self) -> None:
+        self.written = b""
+        self.end = ""
 
-    aborted = []
+    def get_extra_info(self, name: str) -> None:
+        return None
 
-    class Transport:
-        def get_extra_info(self, name: str) -> Any:
-            return None
+    def write(self, content: bytes) -> None:
+        self.written += content
 
-        def abort(self) -> None:
-            aborted.append(self)
+    def abort(self) -> None:
+        self.end = "aborted"
 
-        def is_closing(self) -> bool:
-            return False
+    def close(self) -> None:
+        self.end = self.end or "closed"
 
-    monkeypatch.setattr(BoundedProtocol, "limits", Limits(max_connections=1))
+    def is_closing(self) -> bool:
+        return bool(self.end)
+
+
+class Loop:
+    """Stands in for an event loop; counts tasks, runs none."""
+
+    def __init__(self) -> None:
+        self.now_s = 0.0
+        self.tasks = 0
+
+    def time(self) -> float:
+        return self.now_s
+
+    def create_task(self, coroutine: Any) -> Any:
+        coroutine.close()
+        self.tasks += 1
+        return SimpleNamespace(add_done_callback=lambda done: None)
+
+
+class ClosedGate:
+    """Stands in for a gate that refuses everything."""
+
+    coming = 0
+
+    def refuse_early(self) -> RequestError | None:
+        return RequestError(429, "queue_full", "queue: full.", RETRY)
+
+
+Made = tuple[BoundedProtocol, Transport, Loop]
+
+
+@pytest.fixture
+def make_connection() -> Callable[[], Made]:
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        raise AssertionError("no task is run")
+
+    loop = Loop()
     config = SimpleNamespace(
         loaded=True,
-        loaded_app=None,
+        loaded_app=app,
         ws_protocol_class=None,
         root_path="",
         asgi_version="3.0",
         limit_concurrency=None,
         timeout_keep_alive=5,
+        reset_contextvars=False,
     )
     state = SimpleNamespace(connections=set(), tasks=set(), default_headers=[])
-    loop = SimpleNamespace(time=lambda: 0.0)
-    first, second = (
-        BoundedProtocol(config=config, server_state=state, app_state={}, _loop=loop)
-        for _ in range(2)
+
+    def make() -> Made:
+        transport = Transport()
+        protocol = BoundedProtocol(
+            config=config, server_state=state, app_state={}, _loop=cast(Any, loop)
+        )
+        protocol.connection_made(cast(Any, transport))
+        return protocol, transport, loop
+
+    return make
+
+
+def test_connections_beyond_the_limit_are_closed(
+    make_connection: Callable[[], Made], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(BoundedProtocol, "limits", Limits(max_connections=1))
+    assert [make_connection()[1].end for _ in range(2)] == ["", "aborted"]
+
+
+def test_a_refusal_is_written_without_a_task_and_the_connection_stays(
+    make_connection: Callable[[], Made], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(BoundedProtocol, "gate", ClosedGate())
+    protocol, transport, loop = make_connection()
+    protocol.data_received(REQUEST[:-5])
+    assert transport.written == b""  # not before the request is complete
+    protocol.data_received(REQUEST[-5:] + REQUEST)
+    answer = (
+        b"HTTP/1.1 429 Too Many Requests\r\ncontent-length: 60\r\n"
+        b"content-type: application/json\r\nretry-after: 1\r\n\r\n"
+        b'{"error": {"code": "queue_full", "message": "queue: full."}}'
     )
-    first.connection_made(cast(Any, Transport()))
-    assert aborted == []
-    second.connection_made(cast(Any, Transport()))
-    assert len(aborted) == 1
+    assert transport.written == 2 * answer
+    assert (loop.tasks, transport.end) == (0, "")
+    loop.now_s = KEEP_ALIVE_S + 1
+    protocol.sweep(loop.now_s)
+    assert transport.end == "closed"
+
+
+def test_a_client_that_wants_to_leave_is_let_go_with_its_refusal(
+    make_connection: Callable[[], Made], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(BoundedProtocol, "gate", ClosedGate())
+    protocol, transport, _ = make_connection()
+    protocol.data_received(REQUEST.replace(b"Host", b"Connection: close\r\nHost"))
+    assert transport.written.startswith(b"HTTP/1.1 429 ")
+    assert transport.end == "closed"
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        REQUEST.replace(b"Host", b"Origin: http://x\r\nHost"),
+        REQUEST.replace(b"Host", b"Expect: 100-continue\r\nHost"),
+        REQUEST.replace(b"POST", b"GET"),
+        REQUEST.replace(b":predict", b":predict?x"),
+        REQUEST.replace(PREDICT.encode(), b"/livez"),
+    ],
+    ids=["page", "expect", "get", "query", "health"],
+)
+def test_whatever_needs_more_than_that_goes_the_usual_way(
+    make_connection: Callable[[], Made], monkeypatch: pytest.MonkeyPatch, changed: bytes
+) -> None:
+    monkeypatch.setattr(BoundedProtocol, "gate", ClosedGate())
+    protocol, transport, loop = make_connection()
+    protocol.data_received(changed)
+    assert (loop.tasks, transport.written) == (1, b"")
