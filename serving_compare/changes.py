@@ -169,8 +169,11 @@ def list_http_changes(old: Json, new: Json, drift: float) -> list[Change]:
             if name not in before_all["backends"]:
                 continue
             before, now = (section["backends"][name][part] for section in (before_all, now_all))
-            if not before[field]:
-                continue
+            if not before[field] or "generator" in (
+                before.get("limited_by"),
+                now.get("limited_by"),
+            ):
+                continue  # nothing to compare with, or a bound that says nothing of the server
             if not now[field]:
                 own = Estimate(ratio=math.inf, ci95=(math.inf, math.inf))
             else:

@@ -29,7 +29,7 @@ from serving_compare.figures import (
     draw_variants,
 )
 from serving_compare.http_figures import draw_curve, draw_rates, draw_shares
-from serving_compare.http_tables import format_conditions
+from serving_compare.http_tables import format_conditions, format_max_rate
 from serving_compare.losses import list_losses
 from serving_compare.markdown_report import format_harness, format_model, format_origin
 from serving_compare.plots import SERIES
@@ -87,7 +87,7 @@ def format_report_html(report: Json) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters.update(cell=_format_cell, series=_format_series)
+    environment.filters.update(cell=_format_cell, series=_format_series, max_rate=format_max_rate)
     style = (_HERE / _STYLE).read_text(encoding="utf-8")
     digest = base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()
     verdict = find_verdict(report)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from serving_compare.http_tables import format_max_rate
 from serving_compare.plots import (
     ALERT,
     GROUND,
@@ -90,7 +91,7 @@ def draw_rates(http: Json) -> str | None:
             if interval is not None:
                 axes.plot(interval, [row, row], color=INK, linewidth=1.1)
             end = max(rate, interval[1] if interval else 0)
-            axes.text(end + 0.015 * most, row, f"{rate:,.0f}", va="center")
+            axes.text(end + 0.015 * most, row, format_max_rate(found["server"]), va="center")
         name_rows(axes, list(backends))
         axes.set_xlim(0, 1.24 * most)
         axes.set_xlabel(f"requests a second with a p99 within {http['slo_p99_ms']:g} ms")
@@ -136,6 +137,5 @@ def draw_shares(http: Json) -> str | None:
 
 def _list_rates(http: Json) -> str:
     return ", ".join(
-        f"{name} {found['server']['max_rate_per_s']:,.0f}"
-        for name, found in http["backends"].items()
+        f"{name} {format_max_rate(found['server'])}" for name, found in http["backends"].items()
     )

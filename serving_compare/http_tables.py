@@ -61,7 +61,7 @@ def format_readme_http(http: Json) -> str:
             backend,
             format_amount(found["single_stream"]["median_us"]),
             format_share(found["http_share"]["single_stream"]),
-            format_amount(found["server"]["max_rate_per_s"]),
+            format_max_rate(found["server"]),
             format_amount(found["offline"]["sequences_per_s"]),
         ]
         for backend, found in http["backends"].items()
@@ -76,6 +76,14 @@ def format_readme_http(http: Json) -> str:
         rows=rows,
     )
     return f"{format_markdown_table(table)}\n{format_conditions(http)}\n"
+
+
+def format_max_rate(server: Json) -> str:
+    """Return the highest rate; what the generator could not go beyond is a bound, or nothing."""
+    rate = server["max_rate_per_s"]
+    if server["limited_by"] != "generator":
+        return format_amount(rate)
+    return f"≥ {rate:,.0f}" if rate else NOT_AVAILABLE
 
 
 def format_share(share: float | None) -> str:
@@ -121,11 +129,12 @@ def _make_rate_table(http: Json) -> Table:
     for backend, found in http["backends"].items():
         server = found["server"]
         most = bare and bare["server"]["max_rate_per_s"]
-        share = server["max_rate_per_s"] / most if most else None
+        rate = server["max_rate_per_s"]
+        share = rate / most if most and format_max_rate(server) != NOT_AVAILABLE else None
         rows.append(
             [
                 backend,
-                format_amount(server["max_rate_per_s"]),
+                format_max_rate(server),
                 format_interval(server["ci95"], ",.0f"),
                 str(server["rounds"]),
                 _LIMITS.get(server["limited_by"], server["limited_by"]),
@@ -185,15 +194,17 @@ def _make_offline_table(http: Json) -> Table:
 
 def _make_outside_table(http: Json) -> Table:
     rows = []
+    tools: dict[str, bool] = {}  # in their order, each once
     for backend, found in http["backends"].items():
         outside = found["outside"]
         if outside is None:
             continue
+        tools[outside["tool"]] = True
         theirs, ours = outside["requests_per_s"], outside["ours_requests_per_s"]
         rows.append(
             [
                 backend,
-                f"{outside['tool']}, {outside['connections']}",
+                str(outside["connections"]),
                 format_amount(theirs),
                 format_amount(ours),
                 f"{ours / theirs - 1:+.1%}" if theirs else NOT_AVAILABLE,
@@ -203,9 +214,9 @@ def _make_outside_table(http: Json) -> Table:
         )
     return Table(
         key="http_outside",
-        title="The generator beside another one, closed loop",
+        title=f"The generator beside {', '.join(tools) or 'another one'}, closed loop",
         columns=[
-            *("Backend", "Tool, connections", "Its 1/s", "Ours 1/s", "Difference"),
+            *("Backend", "Connections", "Its 1/s", "Ours 1/s", "Difference"),
             *("Its median µs", "Ours"),
         ],
         rows=rows,

@@ -182,6 +182,9 @@ def test_a_lower_rate_is_worse_and_none_at_all_is_worst(http_section: dict[str, 
     changes = list_http_changes({"http": http_section}, {"http": new}, drift=1.0)
     worse = {c.backend: c.own.ratio for c in changes if c.verdict == "worse"}
     assert worse == {"lookup": pytest.approx(2), "onnx": math.inf}
+    new["backends"]["onnx"]["server"]["limited_by"] = "generator"
+    changes = list_http_changes({"http": http_section}, {"http": new}, drift=1.0)
+    assert {c.backend for c in changes if c.verdict == "worse"} == {"lookup"}
 
 
 def test_http_on_one_side_only_is_not_compared(http_section: dict[str, Any]):

@@ -37,7 +37,11 @@ def test_the_highest_rate_says_what_limited_it_and_what_share_of_null_it_is(
     http_section["backends"]["onnx"]["server"]["limited_by"] = "generator"
     rows = {row[0]: row[1:] for row in rows_of(http_section, "http_rate")}
     assert rows["lookup"] == ["2,400", "2,280 to 2,520", "6", "p99 above the limit", "86%"]
+    assert rows["onnx"][0] == "≥ 1,600"
     assert rows["onnx"][3] == "the generator"
+    http_section["backends"]["onnx"]["server"]["max_rate_per_s"] = 0.0
+    found = rows_of(http_section, "http_rate")[1]
+    assert (found[1], found[-1]) == ("n/a", "n/a")
     http_section["backends"]["null"]["server"]["max_rate_per_s"] = 0.0
     assert rows_of(http_section, "http_rate")[0][-1] == "n/a"
     del http_section["backends"]["null"]
@@ -55,7 +59,9 @@ def test_the_other_generator_is_compared_in_percent(http_section: dict[str, Any]
     http_section["backends"]["null"]["outside"] = None
     rows = rows_of(http_section, "http_outside")
     assert [row[0] for row in rows] == ["saved_model", "onnx", "lookup"]
-    assert rows[2][1:5] == ["wrk 4.1.0, 1", "2,640", "2,614", "-1.0%"]
+    titles = [table.title for table in make_http_tables(http_section)]
+    assert "The generator beside wrk 4.1.0, closed loop" in titles
+    assert rows[2][1:5] == ["1", "2,640", "2,614", "-1.0%"]
 
 
 def test_batches_and_ratios_have_tables_of_their_own(http_section: dict[str, Any]):
