@@ -12,7 +12,7 @@ KERNEL := $(VENV)/.kernel
 
 .DEFAULT_GOAL := all
 .PHONY: all help install data baseline train tune data-service ablation export verify score compare \
-        bench calibrate cudnn-check report readme wheel lint format types test test-fast test-slow pre-pr lock clean-cache clean
+        compare-http serve endure pictures bench calibrate cudnn-check report readme wheel lint format types test test-fast test-slow pre-pr lock clean-cache clean
 
 all: $(KERNEL)  ## The main job: prepare, train, export, verify, compare (under 15 minutes on 2 cores)
 	$(PY) -m pipeline data
@@ -73,6 +73,15 @@ wheel: $(KERNEL)  ## Build a small wheel of the runtime, kernel compiled, into b
 compare: $(KERNEL)  ## Time the three runtimes and write a report
 	$(PY) -m serving_compare compare $(ARGS)
 
+compare-http: $(KERNEL)  ## The same, and behind real servers: rates within a p99 of 10 ms (12 minutes)
+	$(PY) -m serving_compare compare --http $(ARGS)
+
+serve: $(KERNEL)  ## Serve the newest artifact over HTTP, with a page: ARGS="--backends lookup,onnx"
+	$(PY) -m serving_compare serve $(ARGS)
+
+endure: $(KERNEL)  ## Hold the server to its promises: load, overload, SIGTERM, kill -9, new versions
+	$(PY) -m serving_compare endure $(ARGS)
+
 bench: $(KERNEL)  ## Time the lookup kernel, its floor and its peers (under 15 minutes; ARGS=--quick: 2)
 	$(PY) -m serving_compare bench $(ARGS)
 
@@ -85,7 +94,11 @@ cudnn-check: $(KERNEL)  ## Say whether a GPU would run the GRUs on cuDNN, and wh
 report: $(KERNEL)  ## Render a report again from its raw samples
 	$(PY) -m serving_compare report $(ARGS)
 
-readme: $(KERNEL)  ## Write the README's generated part from docs/reports/reference/
+pictures: $(KERNEL)  ## Take the documentation's pictures (needs Chromium)
+	$(PY) docs/take_report_picture.py
+	$(PY) docs/take_page_picture.py
+
+readme: $(KERNEL)  ## Write the README's generated part and the reference report's pages
 	$(PY) docs/generate_readme.py
 
 lint: $(KERNEL)
