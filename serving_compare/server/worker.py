@@ -8,6 +8,7 @@ Exit code 0 after a drain, 2 where the model cannot be loaded.
 from __future__ import annotations
 
 import asyncio
+import gc
 import json
 import logging
 import os
@@ -151,6 +152,10 @@ class Worker:
         self._meters.note_version(model.version, is_swap=False)
         log("ready", version=model.version)
         print(json.dumps({"ready": model.version}), flush=True)  # noqa: T201  (the supervisor reads it)
+        # The libraries' objects live as long as the process. Walking through them in every full
+        # collection held requests up for 60 to 100 ms, every five seconds under load.
+        gc.collect()
+        gc.freeze()
         self._keep(self._look_after())
         await (serving or self._start_serving())
         log("drained", connections_left=len(self._server.server_state.connections))
