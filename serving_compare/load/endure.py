@@ -235,7 +235,10 @@ def run_crash(setup: Setup) -> list[Check]:
                 workers = only(server).workers
                 victim = workers[int(random.integers(len(workers)))]
                 before_ns = time.perf_counter_ns()
-                os.kill(victim, signal.SIGKILL)
+                try:
+                    os.kill(victim, signal.SIGKILL)
+                except ProcessLookupError:
+                    continue  # killed before, and not replaced in time, which is told already
                 kills_ns.append((before_ns, time.perf_counter_ns()))
                 with contextlib.suppress(TimeoutError):
                     backs_s.append(_wait_replaced(server, victim, len(workers)))
