@@ -11,7 +11,7 @@ from serving_compare.text_table import Table, format_markdown_table
 
 
 def format_readme_bench(bench: Json) -> str:
-    """Return the README's part on the kernel: µs by tokens and sequences a second, for each H.
+    """Return the README's part on the kernel: µs by tokens and sequences a second, first H only.
 
     Args:
         bench: Content of a bench.json.
@@ -26,8 +26,8 @@ def format_readme_bench(bench: Json) -> str:
         f"layer, one direction; one core of {machine['cpu']}, {bench['protocol']['processes']} "
         "processes.\n"
     ]
-    for units, model in bench["models"].items():
-        parts.append(format_markdown_table(_make_readme_table(units, model)))
+    units, model = next(iter(bench["models"].items()))
+    parts.append(format_markdown_table(_make_readme_table(units, model)))
     parts += [f"{line}\n" for line in _list_readme_facts(bench)]
     return "\n".join(parts)
 
