@@ -29,6 +29,17 @@ settings.load_profile("pipeline")
 ANIMALS = ["cat", "dog", "fox", "owl", "hen", "cow", "ant", "bee", "elk", "emu", "ape", "bat"]
 VERBS = ["runs", "eats", "sees", "digs", "flies", "sleeps", "jumps", "swims", "barks", "sings"]
 METALS = ["iron", "gold", "zinc", "lead", "tin", "copper", "nickel", "silver", "steel", "brass"]
+
+
+@pytest.fixture(autouse=True, scope="module")
+def any_kernel_behind_deterministic_tests() -> Iterator[None]:
+    """Undo `enable_op_determinism`, which a deterministic training leaves on for its process."""
+    yield
+    config = sys.modules.get("tensorflow.python.framework.config")
+    if config is not None:
+        config.disable_op_determinism()
+
+
 Rows = Sequence[tuple[str, str]]
 MakeRows = Callable[[int], list[tuple[str, str]]]
 MakeTable = Callable[..., SourceConfig]

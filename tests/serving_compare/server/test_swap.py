@@ -101,8 +101,13 @@ def test_a_latest_that_names_nothing_is_complained_of_once(
 @pytest.mark.slow
 @pytest.mark.parametrize("backend", ["saved_model", "onnx"])
 def test_runtimes_with_settings_of_their_own_are_exchanged_too(
-    tmp_path: Path, backend: str
+    tmp_path: Path, backend: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    if backend == "saved_model":
+        # Another test's TensorFlow may run in this process already, its threads set for good.
+        for name in ("intra", "inter"):
+            setter = f"tensorflow.config.threading.set_{name}_op_parallelism_threads"
+            monkeypatch.setattr(setter, lambda threads: None)
     add_version(tmp_path, 1)
     slot, meters = ModelSlot(backend, tmp_path, follow=True), Meters()
     slot.exchange(slot.load())
