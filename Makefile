@@ -73,7 +73,7 @@ wheel: $(KERNEL)  ## Build a small wheel of the runtime, kernel compiled, into b
 compare: $(KERNEL)  ## Time the three runtimes and write a report
 	$(PY) -m serving_compare compare $(ARGS)
 
-compare-http: $(KERNEL)  ## The same, and behind real servers: rates within a p99 of 10 ms (12 minutes)
+compare-http: $(KERNEL)  ## The same, and behind real servers: rates within a p99 of 10 ms (15 minutes)
 	$(PY) -m serving_compare compare --http $(ARGS)
 
 serve: $(KERNEL)  ## Serve the newest artifact over HTTP, with a page: ARGS="--backends lookup,onnx"

@@ -116,7 +116,7 @@ def main() -> None:
     "--http",
     "over_http",
     is_flag=True,
-    help="Behind real servers too: highest rate within a p99 of 10 ms. About 8 minutes more.",
+    help="Behind real servers too: highest rate within a p99 of 10 ms. About 12 minutes more.",
 )
 @_against
 def compare(
@@ -130,7 +130,7 @@ def compare(
     over_http: bool,
     against: Path | None,
 ) -> None:
-    """Check that all backends agree, time them, write a report. About 3 minutes on 2 cores.
+    """Check that all backends agree, time them, write a report. About 4 minutes on 2 cores.
 
     Leave the machine alone meanwhile: whatever else runs is in the numbers.
 

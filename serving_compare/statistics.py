@@ -71,7 +71,7 @@ class PairedRatio:
     """How many times the second backend's time the first one's is, from rounds both took part in.
 
     Attributes:
-        ratio: Geometric mean over rounds of (median of first / median of second).
+        ratio: First over second: the median over slices, or the geometric mean over rounds.
         ci95: Bootstrap interval of it, or None with a single round.
         rounds: Number of pairs.
         winner: 0 or 1, the faster one, or None where the data do not support a claim.
@@ -195,8 +195,9 @@ def compare_slices(
     """Compare two backends by the medians of their slices, paired by slice within the round.
 
     The slices of a pair ran within a second or so of each other: closer than the two halves of a
-    round are, which may lie in different moods of the machine. A round's ratio is the median of its
-    slices' ratios, and the round stays the unit of chance.
+    round are, which may lie in different moods of the machine. The ratio is the median of all
+    slices' ratios, so that a round in an odd mood weighs no more than another, and the round stays
+    the unit of chance: the interval resamples whole rounds.
 
     Args:
         first_ns: Positive medians of the first backend's slices, one array a round.
@@ -209,30 +210,51 @@ def compare_slices(
             f"second_ns: expected rounds of {counts[0]} slices as in first_ns and at least one, "
             f"found {counts[1]}."
         )
-    pairs = zip(first_ns, second_ns, strict=True)
+    logs = [np.log(a) - np.log(b) for a, b in zip(first_ns, second_ns, strict=True)]
     # The mean of the two in the middle: an even number must not favour one side.
-    return _compare_logs(np.array([np.median(np.log(a) - np.log(b)) for a, b in pairs]), seed)
+    centre = float(np.median(np.concatenate(logs)))
+    interval = _interval_of_median(logs, centre, seed)
+    medians = np.array([np.median(slices) for slices in logs])
+    return _make_ratio(centre, interval, medians)
+
+
+def _interval_of_median(
+    rounds: Sequence[Float64Array], centre: float, seed: int
+) -> tuple[float, float] | None:
+    """Interval of the median over rounds; of the negated values it is the negated interval."""
+    forth = bootstrap_quantile(rounds, 0.5, seed=seed)
+    back = bootstrap_quantile([-slices for slices in rounds], 0.5, seed=seed)
+    if forth is None or back is None:
+        return None
+    low, high = (forth[0] - back[1]) / 2, (forth[1] - back[0]) / 2
+    return min(low, centre), max(high, centre)
 
 
 def _compare_logs(logs: Float64Array, seed: int) -> PairedRatio:
-    """Average the rounds' logarithms of a ratio, find the interval, name a winner if there is."""
+    """Average the rounds' logarithms of a ratio and find the interval."""
     rounds = len(logs)
     mean = float(logs.mean())
     interval = None
     if rounds >= 2:
         weights, drawn = _draw_weights(rounds, RESAMPLES, seed)
-        means = (weights @ logs / rounds)[drawn]
-        low, high = _interval(means, rounds, mean)
-        interval = (math.exp(low), math.exp(high))
+        interval = _interval((weights @ logs / rounds)[drawn], rounds, mean)
+    return _make_ratio(mean, interval, logs)
+
+
+def _make_ratio(
+    centre: float, interval: tuple[float, float] | None, rounds: Float64Array
+) -> PairedRatio:
+    """Leave the logarithms and name a winner if there is one; `rounds` has one a round."""
+    ci95 = None if interval is None else (math.exp(interval[0]), math.exp(interval[1]))
     winner = None
-    if interval is not None and rounds >= MIN_ROUNDS_TO_CLAIM:
-        winner = 1 if interval[0] > 1 else 0 if interval[1] < 1 else None
+    if ci95 is not None and len(rounds) >= MIN_ROUNDS_TO_CLAIM:
+        winner = 1 if ci95[0] > 1 else 0 if ci95[1] < 1 else None
     return PairedRatio(
-        ratio=math.exp(mean),
-        ci95=interval,
-        rounds=rounds,
+        ratio=math.exp(centre),
+        ci95=ci95,
+        rounds=len(rounds),
         winner=winner,
-        spread=math.expm1(float(logs.max() - logs.min())),
+        spread=math.expm1(float(rounds.max() - rounds.min())),
     )
 
 

@@ -160,7 +160,7 @@ def _make_speedup_table(report: Json, backends: Sequence[str]) -> Table:
         title="How many times faster lookup is, ids in, batch 1",
         columns=["Tokens", *(f"than {rival}" for rival in rivals)],
         rows=rows,
-        note="Geometric mean of the rounds' ratios and its 95 % interval. A winner is named only "
+        note="Median of the slices' ratios and its 95 % interval. A winner is named only "
         f"where the interval excludes 1 and there were at least {MIN_ROUNDS_TO_CLAIM} rounds.",
     )
 

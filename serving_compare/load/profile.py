@@ -66,7 +66,7 @@ HTTP_PROFILES = {
             single_s=1.0,
             offline_s=1.0,
             outside_s=2.0,
-            max_duration_s=600.0,
+            max_duration_s=1200.0,
         ),
         HttpProfile(
             name="thorough",

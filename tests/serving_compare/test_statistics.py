@@ -160,6 +160,24 @@ def test_one_wild_slice_of_a_round_does_not_move_its_ratio():
     assert compare_slices(wild, [np.array([100.0, 100.0, 100.0])] * 6).ratio == pytest.approx(3.1)
 
 
+def test_one_wild_round_does_not_move_the_ratio_and_widens_its_interval():
+    calm, wild = [np.array([300.0, 303.0])] * 5, [np.array([900.0, 909.0])]
+    paired = compare_slices([*calm, *wild], [np.array([100.0, 101.0])] * 6)
+    assert paired.ratio == pytest.approx(3)
+    assert paired.ci95 == pytest.approx((3, 9))
+
+
+def test_the_interval_of_slices_holds_the_ratio_and_turns_over_with_it():
+    random = np.random.default_rng(1)
+    for _ in range(20):
+        first, second = [[random.lognormal(size=4) for _ in range(6)] for _ in range(2)]
+        forth, back = compare_slices(first, second), compare_slices(second, first)
+        assert forth.ci95 is not None
+        assert back.ci95 is not None
+        assert forth.ci95[0] <= forth.ratio <= forth.ci95[1]
+        assert forth.ci95 == pytest.approx((1 / back.ci95[1], 1 / back.ci95[0]))
+
+
 def test_swapping_two_backends_gives_the_reciprocal_for_an_even_number_of_slices_too():
     random = np.random.default_rng(0)
     first, second = [[random.lognormal(size=4) for _ in range(6)] for _ in range(2)]
