@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, Self, get_args
 
@@ -234,6 +235,14 @@ class ModelConfig:
             return cls(**fields)
         except TypeError as err:
             raise ValueError(f"model config: {err}.") from err
+
+
+def describe_shape(values: Mapping[str, Any]) -> str:
+    """Return the shape that fields of `ModelConfig` give in short: `1xBiGRU(96) E=128 max`."""
+    return (
+        f"{values['layers']}x{'Bi' if values['bidirectional'] else ''}GRU({values['units']}) "
+        f"E={values['embed_dim']} {values['pooling']}"
+    )
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -19,11 +19,13 @@ from __future__ import annotations
 
 import json
 import os
+import platform
 import re
 import shutil
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -147,6 +149,11 @@ def check_run_name(name: str) -> None:
             f"name: expected 1 to 100 letters, digits, '.', '_' or '-', starting with a "
             f"letter or digit, found {name!r}."
         )
+
+
+def read_versions(*libraries: str) -> dict[str, str]:
+    """Return Python's version and those of the installed libraries named."""
+    return {"python": platform.python_version()} | {name: version(name) for name in libraries}
 
 
 def write_json(path: Path, value: object) -> None:

@@ -12,6 +12,7 @@ from rich.box import SIMPLE
 from rich.console import Console
 from rich.table import Table
 
+from pipeline.config import describe_shape
 from pipeline.data_options import build_root
 from pipeline.run_folder import LATEST_FILE, Run, RunError, find_run, read_run
 
@@ -103,12 +104,10 @@ def _make_list(runs: Sequence[Run], latest: str) -> Table:
     for run in runs:
         test = run.metrics.get("test", {})
         k = int(run.training.get("num_predict", 3))
-        shape = run.model
         spent = run.accounting
         table.add_row(
             run.name + (" *" if run.name == latest else ""),
-            f"{shape.layers}x{'Bi' if shape.bidirectional else ''}GRU({shape.units}) "
-            f"E={shape.embed_dim} {shape.pooling}",
+            describe_shape(run.model.to_json()),
             _format_share(test.get("top_1")),
             _format_share(test.get(f"top_{k}")),
             _format_duration(sum(spent["seconds"].values())) if spent else _MISSING,

@@ -14,9 +14,7 @@ import hashlib
 import json
 import math
 import os
-import platform
 import shutil
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +37,7 @@ from pipeline.run_folder import (
     RunError,
     check_run_name,
     read_run,
+    read_versions,
     remove_run,
     write_run,
 )
@@ -129,11 +128,6 @@ def _write_test_split(data: PreparedData, path: Path) -> None:
 def _rank_train_words(data: PreparedData) -> list[str]:
     """Rank the words of the training split, one shard in memory at a time."""
     return rank_words(text for shard in data.train.shards for text in read_shard(shard)[0])
-
-
-def _describe_versions() -> dict[str, str]:
-    libraries = ("tensorflow", "tensorflow-text", "keras", "numpy", "sentencepiece")
-    return {"python": platform.python_version()} | {name: version(name) for name in libraries}
 
 
 def train(
@@ -402,7 +396,7 @@ def _fit(
         },
         labels=data.labels,
         max_tokens=data.max_tokens,
-        versions=_describe_versions(),
+        versions=read_versions("tensorflow", "tensorflow-text", "keras", "numpy", "sentencepiece"),
         seed=training.seed,
         history=checkpoint.history,
         accounting={

@@ -9,6 +9,7 @@ from typing import Any
 from rich.box import SIMPLE
 from rich.table import Table
 
+from pipeline.config import describe_shape
 from pipeline.plots import COLOURS, figure_to_svg, make_figure, plot_style
 
 
@@ -44,14 +45,6 @@ def find_pareto(trials: Sequence[Trial]) -> list[Trial]:
         if not front or trial.score > front[-1].score:
             front.append(trial)
     return front
-
-
-def describe_shape(values: dict[str, Any]) -> str:
-    """Return a trial's shape in short, such as `1xBiGRU(96) E=128 max`."""
-    return (
-        f"{values['layers']}x{'Bi' if values['bidirectional'] else ''}GRU({values['units']}) "
-        f"E={values['embed_dim']} {values['pooling']}"
-    )
 
 
 def make_table(trials: Sequence[Trial]) -> Table:

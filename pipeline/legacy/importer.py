@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import json
-import platform
 import shutil
 from collections.abc import Sequence
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +14,7 @@ import numpy as np
 
 from pipeline.legacy.architecture import LegacyModel
 from pipeline.model import build_model
-from pipeline.run_folder import Run, RunError, write_run
+from pipeline.run_folder import Run, RunError, read_versions, write_run
 from pipeline.tokenizer import encode_texts, load_processor
 
 _BATCH = 256
@@ -93,7 +91,7 @@ def import_run(
                 data={"name": name, "fingerprint": fingerprint, "test": len(texts)},
                 labels=labels,
                 max_tokens=max_tokens,
-                versions=_describe_versions(),
+                versions=read_versions("tensorflow", "keras", "numpy", "sentencepiece", "h5py"),
                 seed=0,
                 history={},
             )
@@ -104,11 +102,6 @@ def import_run(
         ) from err
     finally:
         shutil.rmtree(partial, ignore_errors=True)
-
-
-def _describe_versions() -> dict[str, str]:
-    libraries = ("tensorflow", "keras", "numpy", "sentencepiece", "h5py")
-    return {"python": platform.python_version()} | {name: version(name) for name in libraries}
 
 
 def _evaluate(
