@@ -68,12 +68,12 @@ class TableSlice:
 
 
 @contextmanager
-def _open_csv(path: Path, format_: str) -> Iterator[tuple[Utf8Stream, IO[bytes]]]:
-    """Give the checked, decompressed bytes, and the raw file for the place reached in it."""
+def _open_csv(path: Path, format_: str) -> Iterator[Utf8Stream]:
+    """Give the checked, decompressed bytes."""
     with path.open("rb") as raw:
         inner = gzip.GzipFile(fileobj=raw) if format_ == "csv.gz" else raw
-        with closing(Utf8Stream(inner, path)) as stream:
-            yield stream, raw
+        with closing(Utf8Stream(inner, path, raw)) as stream:
+            yield stream
 
 
 def _detect_format(path: Path) -> str:
@@ -108,7 +108,7 @@ def _detect_format(path: Path) -> str:
 
 
 def _read_csv_schema(path: Path, format_: str) -> Any:
-    with _open_csv(path, format_) as (stream, _):
+    with _open_csv(path, format_) as stream:
         head = stream.read(BLOCK_BYTES) or b""
     # A row cut off in mid-character is not in the header.
     text = head.decode("utf-8-sig", errors="ignore")
@@ -254,7 +254,7 @@ def _read_csv(source: TextTable, rejects: IO[str]) -> Iterator[tuple[Any, int]]:
         return "skip"
 
     names = source.schema.names
-    with _open_csv(source.path, source.format) as (stream, raw):
+    with _open_csv(source.path, source.format) as stream:
         try:
             blocks = arrow_csv.open_csv(
                 pyarrow.PythonFile(stream, mode="r"),
@@ -280,8 +280,8 @@ def _read_csv(source: TextTable, rejects: IO[str]) -> Iterator[tuple[Any, int]]:
             for count, block in enumerate(blocks, 1):
                 _write_rejects(rejects, invalid)
                 # Arrow is several blocks ahead, in a short file at its end.
-                parsed = min(1.0, count * BLOCK_BYTES / stream.bytes_passed)
-                yield block, int(raw.tell() * parsed)
+                passed, place = stream.place
+                yield block, int(place * min(1.0, count * BLOCK_BYTES / passed))
         except pyarrow.ArrowInvalid as err:
             if "straddl" in str(err):
                 raise TableError(

@@ -19,23 +19,28 @@ class TableError(Exception):
 
 
 class Utf8Stream(io.RawIOBase):
-    """Passes on bytes after checking them. Not safe to share between threads.
+    """Passes on bytes after checking them. One thread may read it; others may look at its place.
 
     Args:
         inner: What it reads: a file, or a gzip file. Closing the stream leaves it open.
         path: Named in errors.
+        raw: The file on disk beneath `inner`, if that is another one.
 
     Attributes:
-        bytes_passed: How many have been read from it.
+        place: Bytes read from the stream, and bytes of the file on disk read for them; one tuple,
+            so that another thread never sees half of a step.
 
     Raises:
         TableError: While reading: the bytes are not UTF-8, or the gzip data is damaged.
     """
 
-    def __init__(self, inner: IO[bytes] | gzip.GzipFile, path: Path) -> None:
+    def __init__(
+        self, inner: IO[bytes] | gzip.GzipFile, path: Path, raw: IO[bytes] | None = None
+    ) -> None:
         self._inner = inner
         self._path = path
-        self.bytes_passed = 0
+        self._raw = raw or inner
+        self.place = (0, 0)
         self._lines = 1
         self._pending = b""
 
@@ -63,6 +68,6 @@ class Utf8Stream(io.RawIOBase):
             ) from err
         self._lines += data.count(b"\n", 0, used)
         self._pending = data[used:]
-        self.bytes_passed += len(content)
+        self.place = (self.place[0] + len(content), self._raw.tell())
         buffer[: len(content)] = content
         return len(content)

@@ -60,3 +60,15 @@ def test_damaged_gzip_data_is_refused(damage: str) -> None:
     ):
         while stream.read(1000):
             pass
+
+
+def test_the_place_is_told_in_bytes_of_the_stream_and_of_the_file_beneath(tmp_path: Path) -> None:
+    (tmp_path / "t.gz").write_bytes(gzip.compress(b"a\n" * 1000))
+    with (tmp_path / "t.gz").open("rb") as raw:
+        stream = Utf8Stream(gzip.GzipFile(fileobj=raw), PLACE, raw)
+        assert stream.place == (0, 0)
+        stream.read(1500)
+        assert stream.place == (1500, (tmp_path / "t.gz").stat().st_size)
+    plain = Utf8Stream(io.BytesIO(b"a\n" * 1000), PLACE)
+    plain.read(1500)
+    assert plain.place == (1500, 1500)
