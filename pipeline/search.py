@@ -33,7 +33,8 @@ from pipeline.model import build_model
 from pipeline.run_folder import RunError, check_run_name, write_json
 from pipeline.service.client import service_errors
 from pipeline.service.config import ServiceConfig, ServiceError
-from pipeline.train import compile_model, make_evaluation, make_stream
+from pipeline.objective import compile_model
+from pipeline.train import make_evaluation, make_stream
 from pipeline.trials import Trial, draw_pareto
 
 Algorithm = Literal["random", "hyperband", "bayesian"]

@@ -31,7 +31,8 @@ from pipeline.config import ModelConfig, TrainConfig
 from pipeline.dataset import count_steps
 from pipeline.model import build_model
 from pipeline.service.config import ServiceConfig
-from pipeline.train import compile_model, share_threads
+from pipeline.objective import compile_model
+from pipeline.train import share_threads
 
 MEMORY_INTERVAL_S = 0.01
 

@@ -14,7 +14,7 @@ pytestmark = pytest.mark.slow
 def model() -> Any:
     from pipeline.config import ModelConfig, TrainConfig
     from pipeline.model import build_model
-    from pipeline.train import compile_model
+    from pipeline.objective import compile_model
 
     config = ModelConfig(vocab_size=50, num_classes=3, embed_dim=4, units=4)
     built = build_model(config)
