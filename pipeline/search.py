@@ -30,10 +30,10 @@ from pipeline.config import ModelConfig, TrainConfig
 from pipeline.cost_model import ServingBudget, table_megabytes
 from pipeline.data_folder import PreparedData
 from pipeline.model import build_model
+from pipeline.objective import compile_model
 from pipeline.run_folder import RunError, check_run_name, write_json
 from pipeline.service.client import service_errors
 from pipeline.service.config import ServiceConfig, ServiceError
-from pipeline.objective import compile_model
 from pipeline.train import make_evaluation, make_stream
 from pipeline.trials import Trial, draw_pareto
 

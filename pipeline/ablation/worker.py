@@ -30,8 +30,8 @@ from pipeline.ablation.waiting import measure_waiting
 from pipeline.config import ModelConfig, TrainConfig
 from pipeline.dataset import count_steps
 from pipeline.model import build_model
-from pipeline.service.config import ServiceConfig
 from pipeline.objective import compile_model
+from pipeline.service.config import ServiceConfig
 from pipeline.train import share_threads
 
 MEMORY_INTERVAL_S = 0.01
