@@ -262,6 +262,10 @@ def serve(
             ]
             announce(loaded, siblings)
             set_up_logs(log_level, pid=os.getpid())
+            if cores and hasattr(os, "sched_setaffinity"):
+                os.sched_setaffinity(
+                    0, cores
+                )  # workers are born there, so imports disturb no other
             code = asyncio.run(Supervisor(groups, workers=workers, ready_file=ready_file).run())
         except ServerError as err:
             click.echo(f"error: {err}", err=True)

@@ -33,6 +33,8 @@ FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.1, 5.0
 """Before a worker that died at once is started again; doubles each time."""
 SOON_S = 1.0
 """A worker that dies so soon after it was ready has died at once."""
+SPARE_AFTER_S = 1.0
+"""After a worker was ready: its first requests have the cores for themselves."""
 KILL_AFTER_S = 5.0
 """Beyond the drain's own time."""
 TAIL_BYTES = 4096
@@ -48,16 +50,19 @@ class Group:
         url: Where they answer.
         metrics: Folder of their counters.
         ready: Processes that can answer, by place.
+        spare: A process that has imported everything and waits to be told what to do, so that a
+            worker which dies is replaced in the time the model takes to load.
     """
 
     config: WorkerConfig
     url: str
     metrics: Path
     ready: dict[int, int] = field(default_factory=dict)
+    spare: asyncio.Task[WorkerProcess] | None = None
 
 
 class WorkerProcess:
-    """One running worker."""
+    """One running worker, or a spare that is to become one."""
 
     def __init__(self, process: asyncio.subprocess.Process) -> None:
         self._process = process
@@ -66,21 +71,29 @@ class WorkerProcess:
         self.pid = process.pid
 
     @classmethod
-    async def start(cls, config: WorkerConfig, metrics: Path) -> WorkerProcess:
-        """Start a worker; it is not ready yet."""
+    async def start(cls, socket_fd: int, metrics: Path) -> WorkerProcess:
+        """Start a process; it imports everything and waits for `assign`."""
         process = await asyncio.create_subprocess_exec(
             sys.executable,
             *("-m", "serving_compare.server.worker"),
             stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.PIPE,
-            pass_fds=[config.socket_fd],
+            pass_fds=[socket_fd],
             env=child_environment(os.environ) | {FOLDER_VARIABLE: str(metrics)},
             start_new_session=True,  # Ctrl-C is for the supervisor, which drains
         )
-        assert process.stdin is not None
-        process.stdin.write(config.to_line())  # and is left open: its end is the supervisor's
         return cls(process)
+
+    @property
+    def is_running(self) -> bool:
+        """Whether it has not ended."""
+        return self._process.returncode is None
+
+    def assign(self, config: WorkerConfig) -> None:
+        """Tell it what to do; it is not ready yet."""
+        assert self._process.stdin is not None
+        self._process.stdin.write(config.to_line())  # and is left open: its end is ours
 
     async def become_ready(self) -> bool:
         """Wait until it can answer; False where it ended before."""
@@ -151,6 +164,7 @@ class Supervisor:
         ]
         code = await self._code
         drain_s = max(group.config.drain_seconds for group in self._groups) + KILL_AFTER_S
+        await self._end_spares()
         _, late = await asyncio.wait(keepers, timeout=drain_s)
         if late:
             log("workers_killed", level=logging.ERROR, count=len(self._running))
@@ -185,6 +199,7 @@ class Supervisor:
                 was_ready, deaths = True, 0
                 group.ready[place] = worker.pid
                 self._write_ready_file()
+                asyncio.get_running_loop().call_later(SPARE_AFTER_S, self._lay_in_spare, group)
             code = await worker.end()
             self._running.discard(worker)
             group.ready.pop(place, None)
@@ -214,11 +229,28 @@ class Supervisor:
         # A worker among others keeps out until it can answer: what it accepted meanwhile would be
         # refused, where the others could have answered.
         config = replace(group.config, accept_while_loading=not group.ready)
-        worker = await WorkerProcess.start(config, group.metrics)
+        spare, group.spare = group.spare, None
+        worker = await spare if spare is not None else None
+        if worker is None or not worker.is_running:
+            worker = await WorkerProcess.start(config.socket_fd, group.metrics)
         self._running.add(worker)
+        worker.assign(config)
         if self._is_stopping:  # the signal came while it was being started
             worker.send_signal(signal.SIGTERM)
         return worker
+
+    def _lay_in_spare(self, group: Group) -> None:
+        """Start a spare, if all workers are ready: otherwise it would take their time."""
+        if group.spare is None and len(group.ready) == self._workers and not self._is_stopping:
+            start = WorkerProcess.start(group.config.socket_fd, group.metrics)
+            group.spare = asyncio.create_task(start)
+
+    async def _end_spares(self) -> None:
+        for group in self._groups:
+            if group.spare is not None:
+                spare = await group.spare
+                spare.send_signal(signal.SIGKILL)  # it has nothing to finish
+                await spare.end()
 
     def _write_ready_file(self) -> None:
         if self._ready_file is None or self._is_stopping:

@@ -168,6 +168,8 @@ def test_a_worker_must_be_back_in_time_and_every_time(make_recording: MakeRecord
     assert not check_crash("crash", recording, kills, [0.5, 2.1])[1].holds
     assert not check_crash("crash", recording, kills, [0.5])[1].holds
     assert not check_crash("crash", recording, kills, [])[1].holds
+    slow = check_crash("crash", recording, kills, [0.5, 2.1], 12.34)[1]
+    assert (slow.asked, slow.holds) == ("within 12.3 s, 2 times", True)
 
 
 def test_every_version_must_be_served_soon() -> None:

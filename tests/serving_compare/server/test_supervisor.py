@@ -13,6 +13,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 
 from tests.serving_compare.server.clients import Load
@@ -72,6 +73,45 @@ def test_the_only_worker_is_replaced_and_says_meanwhile_that_it_is_loading(tmp_p
         wait_for_other(tmp_path, pid, within_s=20)
         answer = server.post("lookup", PREDICT, {"instances": "stone"})
         assert answer["version"] == "1"
+
+
+def test_a_spare_takes_the_place_of_a_killed_worker_and_leaves_with_the_server(
+    tmp_path: Path,
+) -> None:
+    def wait_for_spare(known: set[int]) -> psutil.Process:
+        until = time.monotonic() + 20
+        while not (found := [child for child in supervisor.children() if child.pid not in known]):
+            assert time.monotonic() < until
+            time.sleep(0.01)
+        (spare,) = found
+        return spare
+
+    with run_server(tmp_path) as server:
+        supervisor = psutil.Process(server.process.pid)
+        (pid,) = read_workers(tmp_path)
+        spare = wait_for_spare({pid})
+        os.kill(pid, signal.SIGKILL)
+        assert wait_for_other(tmp_path, pid, within_s=20) == [spare.pid]
+        spare.kill()  # a spare of its own follows it, too
+        (next_worker,) = wait_for_other(tmp_path, spare.pid, within_s=20)
+        last = wait_for_spare({next_worker})
+    assert not last.is_running()
+
+
+def test_a_spare_that_died_is_not_missed(tmp_path: Path) -> None:
+    with run_server(tmp_path) as server:
+        supervisor = psutil.Process(server.process.pid)
+        (pid,) = read_workers(tmp_path)
+        until = time.monotonic() + 20
+        while len(children := supervisor.children()) < 2:
+            assert time.monotonic() < until
+            time.sleep(0.01)
+        (spare,) = (child for child in children if child.pid != pid)
+        spare.kill()
+        spare.wait(10)
+        os.kill(pid, signal.SIGKILL)
+        wait_for_other(tmp_path, pid, within_s=20)
+        assert server.post("lookup", PREDICT, {"instances": "stone"})["version"] == "1"
 
 
 @pytest.mark.slow
