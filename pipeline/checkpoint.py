@@ -49,7 +49,8 @@ class Checkpoint(keras.callbacks.Callback):
 
     Args:
         folder: The partial run folder.
-        patience: Epochs without a better validation top-1 before training stops.
+        patience: Epochs without a better validation before training stops.
+        monitor: Name of the validation metric that decides; a cross entropy is better lower.
         save_every_s: Seconds between two states within an epoch; None saves at its end only, for
             a stream that another process cannot make again from the middle of an epoch on.
         account: What the training costs; its state is saved with the rest.
@@ -60,12 +61,14 @@ class Checkpoint(keras.callbacks.Callback):
         folder: Path,
         patience: int,
         *,
+        monitor: str = "val_top_1",
         save_every_s: float | None = SAVE_EVERY_S,
         account: Account | None = None,
     ) -> None:
         super().__init__()
         self.folder = folder
         self.patience = patience
+        self.monitor = monitor
         self.save_every_s = save_every_s
         self.history: dict[str, list[float]] = {}
         self.epochs_done = 0
@@ -170,7 +173,8 @@ class Checkpoint(keras.callbacks.Callback):
         """Record the epoch and its state."""
         for name, value in (logs or {}).items():
             self.history.setdefault(name, []).append(float(value))
-        curve = self.history["val_top_1"]
+        sign = -1.0 if self.monitor == "val_cross_entropy" else 1.0
+        curve = [sign * value for value in self.history[self.monitor]]
         self.best_epoch = max(range(len(curve)), key=lambda index: (curve[index], -index))
         self.epochs_done = epoch + 1
         self.steps_done = 0

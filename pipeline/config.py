@@ -8,13 +8,18 @@ from __future__ import annotations
 
 import dataclasses
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, Self, get_args
 
 Pooling = Literal["last", "max", "mean"]
 RecurrentKind = Literal["layer", "cell"]
 """`keras.layers.GRU`, or the same step by step, `RNN(GRUCell)`."""
+DropoutKind = Literal["spatial", "element"]
+"""What embedding dropout zeroes: whole columns of a text, or each element by itself."""
+ClassWeights = Literal["none", "balanced", "sqrt"]
+EmbeddingInit = Literal["random", "skip_gram", "file"]
+Monitor = Literal["top_1", "top_k", "cross_entropy"]
 TableFormat = Literal["csv", "tsv", "jsonl", "parquet", "fasttext"]
 
 PAD_ID = 0
@@ -44,6 +49,23 @@ def _check_range(name: str, value: object, low: float, high: float) -> None:
         raise ValueError(f"{name}: expected {kind} from {low} to {high}, found {value!r}.")
     if not low <= value <= high:
         raise ValueError(f"{name}: expected a value from {low} to {high}, found {value}.")
+
+
+def _check_choice(name: str, value: object, kind: Any) -> None:
+    if value not in get_args(kind):
+        raise ValueError(f"{name}: expected one of {', '.join(get_args(kind))}, found {value!r}.")
+
+
+def _leave_out_defaults(config: Any, young: Sequence[str]) -> dict[str, Any]:
+    """Return a config's fields as JSON values, without those of `young` that have no effect.
+
+    What is named after a configuration keeps its name when the configuration learns a field.
+    """
+    values = dataclasses.asdict(config)
+    for field in dataclasses.fields(config):
+        if field.name in young and values[field.name] == field.default:
+            del values[field.name]
+    return values
 
 
 def _check_pattern(name: str, pattern: object) -> None:
@@ -180,8 +202,13 @@ class ModelConfig:
         bidirectional: Whether each layer also reads from right to left.
         pooling: `last` state, or `max` or `mean` over the outputs at the text's own positions.
         relu: Whether a ReLU stands between pooling and head.
-        embedding_dropout: Rate of `SpatialDropout1D` behind the embedding (training only).
+        embedding_dropout: Rate of the dropout behind the embedding (training only).
         head_dropout: Rate of `Dropout` before the head (training only).
+        embedding_dropout_kind: `spatial` drops columns of the embedding, the same ones at every
+            token of a text (`SpatialDropout1D`); `element` drops each element by itself.
+        gru_dropout: Rate of each GRU's own dropout of its inputs, one mask for all tokens of a
+            text and each direction its own (training only). Keeps cuDNN.
+        recurrent_dropout: Rate of the dropout of each GRU's state (training only). Loses cuDNN.
     """
 
     vocab_size: int
@@ -194,6 +221,9 @@ class ModelConfig:
     relu: bool = True
     embedding_dropout: float = 0.0
     head_dropout: float = 0.0
+    embedding_dropout_kind: DropoutKind = "spatial"
+    gru_dropout: float = 0.0
+    recurrent_dropout: float = 0.0
 
     def __post_init__(self) -> None:
         _check_range("vocab_size", self.vocab_size, 3, 1_000_000)
@@ -203,12 +233,12 @@ class ModelConfig:
         _check_range("layers", self.layers, 1, 8)
         _check_range("embedding_dropout", self.embedding_dropout, 0.0, 0.95)
         _check_range("head_dropout", self.head_dropout, 0.0, 0.95)
+        _check_range("gru_dropout", self.gru_dropout, 0.0, 0.95)
+        _check_range("recurrent_dropout", self.recurrent_dropout, 0.0, 0.95)
         _check_flag("bidirectional", self.bidirectional)
         _check_flag("relu", self.relu)
-        if self.pooling not in get_args(Pooling):
-            raise ValueError(
-                f"pooling: expected one of {', '.join(get_args(Pooling))}, found {self.pooling!r}."
-            )
+        _check_choice("pooling", self.pooling, Pooling)
+        _check_choice("embedding_dropout_kind", self.embedding_dropout_kind, DropoutKind)
 
     @property
     def directions(self) -> int:
@@ -221,8 +251,12 @@ class ModelConfig:
         return self.directions * self.units
 
     def to_json(self) -> dict[str, Any]:
-        """Return the fields as JSON values; inverse of `from_json`."""
-        return dataclasses.asdict(self)
+        """Return the fields as JSON values; inverse of `from_json`.
+
+        The last three only where they differ from their defaults: names of older runs, and
+        manifests of models that do not use them, stay what they were.
+        """
+        return _leave_out_defaults(self, _YOUNG_MODEL_FIELDS)
 
     @classmethod
     def from_json(cls, fields: dict[str, Any]) -> Self:
@@ -235,6 +269,9 @@ class ModelConfig:
             return cls(**fields)
         except TypeError as err:
             raise ValueError(f"model config: {err}.") from err
+
+
+_YOUNG_MODEL_FIELDS = ("embedding_dropout_kind", "gru_dropout", "recurrent_dropout")
 
 
 def describe_shape(values: Mapping[str, Any]) -> str:
@@ -258,13 +295,26 @@ class TrainConfig:
         word_dropout: Share of the training tokens replaced by the unknown id.
         subword_sampling: Probability that the tokenizer leaves out a merge while training
             (BPE-dropout), so that a text is cut into other pieces in every epoch.
-        patience: Epochs without a better validation top-1 before training stops.
+        patience: Epochs without a better validation before training stops.
         num_predict: k of the top-k accuracy shown beside top-1.
         seed: Seeds weights, dropout and the order of the examples.
         deterministic: Trade speed for run-to-run identical weights.
         jit_compile: Compile the training step with XLA.
         cell: What runs the recurrence in training: `keras.layers.GRU` ("layer") or, to compare,
             `RNN(GRUCell)` ("cell"). The trained weights and the saved model are the same.
+        monitor: Which validation metric decides about stopping and which epoch is kept: `top_1`,
+            `top_k` of `num_predict`, or `cross_entropy`.
+        weight_averaging: Decay of an exponential moving average of the weights, which is what is
+            validated and saved; 0 keeps none.
+        class_weights: How a class counts in the loss: `none` as often as it occurs, `balanced`
+            as much as any other, `sqrt` between the two.
+        embedding_init: What the embedding starts from: `random` numbers, `skip_gram` vectors of
+            the pieces of the training split, or vectors of a `file`.
+        pretrained_embeddings: That file, for `file`.
+        pretrained_sha256: Its hash, which stands for it in a run's name; filled in by `train`.
+        embedding_trainable: Whether training changes the embedding.
+        calibrate: Fit a temperature on the validation split after training, and fold it into
+            the head.
     """
 
     num_epochs: int = 10
@@ -280,6 +330,14 @@ class TrainConfig:
     deterministic: bool = False
     jit_compile: bool = False
     cell: RecurrentKind = "layer"
+    monitor: Monitor = "top_1"
+    weight_averaging: float = 0.0
+    class_weights: ClassWeights = "none"
+    embedding_init: EmbeddingInit = "random"
+    pretrained_embeddings: str | None = None
+    pretrained_sha256: str | None = None
+    embedding_trainable: bool = True
+    calibrate: bool = True
 
     def __post_init__(self) -> None:
         _check_range("num_epochs", self.num_epochs, 1, 10_000)
@@ -299,10 +357,24 @@ class TrainConfig:
         _check_range("seed", self.seed, 0, 2**31 - 1)
         _check_flag("deterministic", self.deterministic)
         _check_flag("jit_compile", self.jit_compile)
-        if self.cell not in get_args(RecurrentKind):
+        _check_choice("cell", self.cell, RecurrentKind)
+        _check_choice("monitor", self.monitor, Monitor)
+        _check_range("weight_averaging", self.weight_averaging, 0.0, 0.99999)
+        _check_choice("class_weights", self.class_weights, ClassWeights)
+        _check_choice("embedding_init", self.embedding_init, EmbeddingInit)
+        if (self.embedding_init == "file") != (self.pretrained_embeddings is not None):
             raise ValueError(
-                f"cell: expected one of {', '.join(get_args(RecurrentKind))}, found {self.cell!r}."
+                "pretrained_embeddings: expected a path with embedding_init 'file' and none "
+                f"without, found {self.pretrained_embeddings!r} with {self.embedding_init!r}."
             )
+        _check_flag("embedding_trainable", self.embedding_trainable)
+        _check_flag("calibrate", self.calibrate)
+
+    @property
+    def monitored(self) -> str:
+        """Name among Keras's logs of the validation metric that decides."""
+        name = f"top_{self.num_predict}" if self.monitor == "top_k" else self.monitor
+        return f"val_{name}"
 
     def to_json(self) -> dict[str, Any]:
         """Return the fields as JSON values."""
@@ -312,11 +384,23 @@ class TrainConfig:
         """Return the fields that a run or a search is named after.
 
         All of them, but those that are younger than the first runs and have no effect: runs that
-        were named without them keep their names.
+        were named without them keep their names. A file of embeddings is named by its content.
         """
-        fields = self.to_json()
-        if not self.subword_sampling:
-            del fields["subword_sampling"]
-        if self.cell == "layer":
-            del fields["cell"]
+        fields = _leave_out_defaults(self, _YOUNG_TRAIN_FIELDS)
+        if fields.get("pretrained_sha256"):
+            del fields["pretrained_embeddings"]
         return fields
+
+
+_YOUNG_TRAIN_FIELDS = (
+    "subword_sampling",
+    "cell",
+    "monitor",
+    "weight_averaging",
+    "class_weights",
+    "embedding_init",
+    "pretrained_embeddings",
+    "pretrained_sha256",
+    "embedding_trainable",
+    "calibrate",
+)

@@ -75,10 +75,12 @@ def build_model(config: ModelConfig, *, cell: RecurrentKind = "layer") -> keras.
         config.vocab_size, config.embed_dim, mask_zero=PAD_ID == 0, name="embedding"
     )(tokens)
     if config.embedding_dropout:
-        x = keras.layers.SpatialDropout1D(config.embedding_dropout, name="embedding_dropout")(x)
+        is_spatial = config.embedding_dropout_kind == "spatial"
+        dropout = keras.layers.SpatialDropout1D if is_spatial else keras.layers.Dropout
+        x = dropout(config.embedding_dropout, name="embedding_dropout")(x)
     for index in range(config.layers):
         returns_sequences = config.pooling != "last" or index < config.layers - 1
-        gru = _build_layer(config.units, cell, returns_sequences, name=f"gru_{index}")
+        gru = _build_layer(config, cell, returns_sequences, name=f"gru_{index}")
         x = (
             keras.layers.Bidirectional(gru, name=f"bigru_{index}") if config.bidirectional else gru
         )(x)
@@ -93,13 +95,16 @@ def build_model(config: ModelConfig, *, cell: RecurrentKind = "layer") -> keras.
 
 
 def _build_layer(
-    units: int, cell: RecurrentKind, return_sequences: bool, *, name: str
+    config: ModelConfig, cell: RecurrentKind, return_sequences: bool, *, name: str
 ) -> keras.layers.RNN:
     # Default activations, bias and reset_after=True: the form cuDNN, ONNX and the gate table all
     # share.
+    dropouts = {"dropout": config.gru_dropout, "recurrent_dropout": config.recurrent_dropout}
     if cell == "layer":
-        return keras.layers.GRU(units, return_sequences=return_sequences, name=name)
-    inner = keras.layers.GRUCell(units, name="gru_cell")
+        return keras.layers.GRU(
+            config.units, return_sequences=return_sequences, name=name, **dropouts
+        )
+    inner = keras.layers.GRUCell(config.units, name="gru_cell", **dropouts)
     return keras.layers.RNN(inner, return_sequences=return_sequences, name=name)
 
 

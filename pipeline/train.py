@@ -18,6 +18,7 @@ from pathlib import Path
 
 import filelock
 import keras
+import numpy as np
 import tensorflow as tf
 from rich.console import Console
 
@@ -27,8 +28,9 @@ from pipeline.cache_folder import CacheConfig
 from pipeline.checkpoint import SAVE_EVERY_S, Checkpoint
 from pipeline.config import ModelConfig, TrainConfig
 from pipeline.data_folder import PreparedData, Split
+from pipeline.embedding_init import make_starting_rows, pin_embeddings
 from pipeline.model import build_model
-from pipeline.objective import compile_model
+from pipeline.objective import AverageValidator, compile_model, use_averaged_weights
 from pipeline.progress_bar import ProgressBar
 from pipeline.run_folder import (
     Run,
@@ -44,7 +46,7 @@ from pipeline.service.config import ServiceConfig
 from pipeline.shards import read_shard
 from pipeline.word_list import rank_words, write_words
 
-TRAINING_VERSION = 1
+TRAINING_VERSION = 2
 """Part of a run's key: raised when the same settings would train another model."""
 
 
@@ -70,6 +72,14 @@ def _write_test_split(data: PreparedData, path: Path) -> None:
 def _rank_train_words(data: PreparedData) -> list[str]:
     """Rank the words of the training split, one shard in memory at a time."""
     return rank_words(text for shard in data.train.shards for text in read_shard(shard)[0])
+
+
+def count_classes(data: PreparedData) -> list[int]:
+    """Count the rows of each class in the training split."""
+    counts = np.zeros(len(data.labels), np.int64)
+    for shard in data.train.shards:
+        counts += np.bincount(read_shard(shard)[1], minlength=len(counts))
+    return [int(count) for count in counts]
 
 
 def train(
@@ -124,6 +134,7 @@ def train(
             f"num_predict: expected a value from 1 to the {len(data.labels)} classes, "
             f"found {training.num_predict}."
         )
+    training = pin_embeddings(training)
     name = name or make_run_name(data, model_config, training)
     check_run_name(name)
     console = console or Console(quiet=True)
@@ -167,8 +178,8 @@ def _check_same_settings(
     run: Run, data: PreparedData, model_config: ModelConfig, training: TrainConfig
 ) -> None:
     # Through the class, so that a field younger than the run has its default.
-    found = (run.model, TrainConfig(**run.training), run.data["fingerprint"])
-    if found != (model_config, training, data.fingerprint):
+    found = (run.model, TrainConfig(**run.training).key_fields(), run.data["fingerprint"])
+    if found != (model_config, training.key_fields(), data.fingerprint):
         raise RunError(
             f"{run.folder}: a finished run of this name has other settings or other data. "
             "Choose another --name, or pass --force to replace it."
@@ -228,6 +239,21 @@ def share_threads(directions: int) -> None:
         tf.config.threading.set_intra_op_parallelism_threads(max(1, (cores or 1) // directions))
 
 
+def start_embedding(
+    model: keras.Model, data: PreparedData, training: TrainConfig, console: Console
+) -> None:
+    """Give the embedding of a fresh model the rows that the settings ask for."""
+    embedding = model.get_layer("embedding")
+    rows = make_starting_rows(data, training, embed_dim=embedding.output_dim)
+    if rows is not None:
+        embedding.embeddings.assign(rows.values)
+        console.print(
+            f"Embedding from {training.embedding_init}: {rows.covered:,} of {data.vocab_size:,} "
+            f"pieces ({100 * rows.covered / data.vocab_size:.1f} %), the others random.",
+            highlight=False,
+        )
+
+
 def _fit(
     data: PreparedData,
     model_config: ModelConfig,
@@ -253,8 +279,9 @@ def _fit(
         training,
         num_classes=model_config.num_classes,
         total_steps=steps * training.num_epochs,
+        class_counts=None if training.class_weights == "none" else count_classes(data),
     )
-    checkpoint = Checkpoint(partial, training.patience, account=account)
+    checkpoint = Checkpoint(partial, training.patience, monitor=training.monitored, account=account)
     checkpoint.restore(model)
     if checkpoint.epochs_done or checkpoint.steps_done:
         console.print(
@@ -262,12 +289,17 @@ def _fit(
             f"{checkpoint.steps_done} of {steps} steps.",
             highlight=False,
         )
+    else:
+        start_embedding(model, data, training, console)
 
     validation, test = (
         make_evaluation(data, split, training) for split in (data.validation, data.test)
     )
     k = training.num_predict
     tensorboard = keras.callbacks.TensorBoard(partial / "logs", write_graph=False)
+    callbacks = [checkpoint, tensorboard]
+    if training.weight_averaging:
+        callbacks.append(AverageValidator())
     account.end_lap("start")
     while not checkpoint.is_finished and checkpoint.epochs_done < training.num_epochs:
         # An interrupted epoch is finished first, by a `fit` of its own: Keras wants all epochs of
@@ -292,7 +324,7 @@ def _fit(
                 initial_epoch=checkpoint.epochs_done,
                 steps_per_epoch=steps - start_step,
                 validation_data=validation,
-                callbacks=[checkpoint, bar, tensorboard],
+                callbacks=[*callbacks, bar],
                 # Keras would warn that it cannot shuffle a tf.data pipeline.
                 shuffle=False,
                 verbose=0,
@@ -300,6 +332,7 @@ def _fit(
         finally:
             bar.close()
     checkpoint.load_best(model)
+    use_averaged_weights(model)
 
     metrics = {}
     for split, batches in (("validation", validation), ("test", test)):

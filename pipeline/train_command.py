@@ -12,7 +12,15 @@ from rich.table import Table
 
 from pipeline.cache_command import cache_option, make_cache_config
 from pipeline.cache_folder import CacheMode
-from pipeline.config import ModelConfig, RecurrentKind, TrainConfig
+from pipeline.config import (
+    ClassWeights,
+    DropoutKind,
+    EmbeddingInit,
+    ModelConfig,
+    Monitor,
+    RecurrentKind,
+    TrainConfig,
+)
 from pipeline.data_options import build_root, data_options, prepare_data
 from pipeline.run_folder import Run, RunError, check_run_name, import_tensorflow, read_json
 from pipeline.service.command import service_options, take_service
@@ -35,6 +43,19 @@ _TRAIN = TrainConfig()
 @click.option("--relu/--no-relu", default=True, show_default=True)
 @click.option("--embedding-dropout", default=0.25, show_default=True)
 @click.option("--head-dropout", default=0.5, show_default=True)
+@click.option(
+    "--embedding-dropout-kind",
+    type=click.Choice(get_args(DropoutKind)),
+    default="spatial",
+    show_default=True,
+    help="Drop columns of the embedding for a whole text, or each element by itself.",
+)
+@click.option(
+    "--gru-dropout", default=0.0, show_default=True, help="Of each GRU's inputs. Keeps cuDNN."
+)
+@click.option(
+    "--recurrent-dropout", default=0.0, show_default=True, help="Of the states. Loses cuDNN."
+)
 @click.option("--num-epochs", default=_TRAIN.num_epochs, show_default=True)
 @click.option("--batch-size", default=_TRAIN.batch_size, show_default=True)
 @click.option("--learning-rate", default=_TRAIN.learning_rate, show_default=True)
@@ -47,7 +68,49 @@ _TRAIN = TrainConfig()
     show_default=True,
     help="Probability that the tokenizer leaves out a merge while training (BPE-dropout).",
 )
+@click.option(
+    "--weight-averaging",
+    default=_TRAIN.weight_averaging,
+    show_default=True,
+    help="Decay of a moving average of the weights, which is then validated and saved; try 0.998.",
+)
+@click.option(
+    "--class-weights",
+    type=click.Choice(get_args(ClassWeights)),
+    default=_TRAIN.class_weights,
+    show_default=True,
+    help="Let rare classes count more in the loss: as much as any other, or half way there.",
+)
+@click.option(
+    "--embedding-init",
+    type=click.Choice(get_args(EmbeddingInit)),
+    help="Start the embedding from skip-gram vectors of the training split (seconds), or from "
+    "--pretrained-embeddings. Default: random, or file where one is given.",
+)
+@click.option(
+    "--pretrained-embeddings",
+    type=click.Path(),
+    help="Vectors as text (word2vec, GloVe; .gz too) or .npy with .vocab, of --embed-dim numbers.",
+)
+@click.option(
+    "--embedding-trainable/--embedding-frozen",
+    default=_TRAIN.embedding_trainable,
+    show_default=True,
+)
 @click.option("--patience", default=_TRAIN.patience, show_default=True)
+@click.option(
+    "--monitor",
+    type=click.Choice(get_args(Monitor)),
+    default=_TRAIN.monitor,
+    show_default=True,
+    help="Validation metric that decides when to stop and which epoch is kept.",
+)
+@click.option(
+    "--calibrate/--no-calibrate",
+    default=_TRAIN.calibrate,
+    show_default=True,
+    help="Fit a temperature on the validation split and fold it into the saved model.",
+)
 @click.option(
     "--num-predict", default=_TRAIN.num_predict, show_default=True, help="k of top-k accuracy."
 )
@@ -100,6 +163,9 @@ def train(
     if name is not None:
         check_run_name(name)
     service = take_service(options)
+    options["pretrained_sha256"] = None  # by `train`
+    if options["embedding_init"] is None:
+        options["embedding_init"] = "file" if options["pretrained_embeddings"] else "random"
     if hp is not None:
         options.update(_read_hyperparameters(hp, known=training_fields | shape_fields))
     training = TrainConfig(**{key: options.pop(key) for key in training_fields})

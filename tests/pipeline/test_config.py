@@ -31,6 +31,9 @@ MODEL: dict[str, Any] = {"vocab_size": 100, "num_classes": 4}
         ({"relu": 1}, "relu: expected true or false, found 1"),
         ({"bidirectional": "yes"}, "bidirectional: expected true or false, found 'yes'"),
         ({"pooling": "sum"}, "pooling: expected one of last, max, mean, found 'sum'"),
+        ({"gru_dropout": 1.0}, "gru_dropout: expected a value from 0.0 to 0.95, found 1.0"),
+        ({"recurrent_dropout": -1}, "recurrent_dropout: expected a value from 0.0 to 0.95"),
+        ({"embedding_dropout_kind": "row"}, "embedding_dropout_kind: expected one of spatial, el"),
     ],
 )
 def test_a_model_config_names_the_field_out_of_range(fields: dict[str, Any], message: str) -> None:
@@ -53,6 +56,12 @@ def test_a_model_config_names_the_field_out_of_range(fields: dict[str, Any], mes
         ({"num_predict": 0}, "num_predict: expected a value from 1 to 100, found 0"),
         ({"seed": -1}, "seed: expected a value from 0 to 2147483647, found -1"),
         ({"learning_rate": float("nan")}, "learning_rate: .* found nan"),
+        ({"monitor": "f1"}, "monitor: expected one of top_1, top_k, cross_entropy, found 'f1'"),
+        ({"weight_averaging": 1.0}, "weight_averaging: expected a value from 0.0 to 0.99999, fou"),
+        ({"class_weights": "all"}, "class_weights: expected one of none, balanced, sqrt, found"),
+        ({"embedding_init": "elmo"}, "embedding_init: expected one of random, skip_gram, file, f"),
+        ({"embedding_trainable": 0}, "embedding_trainable: expected true or false, found 0"),
+        ({"calibrate": "yes"}, "calibrate: expected true or false, found 'yes'"),
     ],
 )
 def test_a_train_config_names_the_field_out_of_range(fields: dict[str, Any], message: str) -> None:
@@ -105,10 +114,75 @@ def test_sampling_subwords_is_refused_where_every_run_must_be_the_same() -> None
         TrainConfig(deterministic=True, subword_sampling=0.1)
 
 
+# What named the first runs; a field that is none of these may not change their names.
+FIRST_TRAIN_FIELDS = {
+    *("num_epochs", "batch_size", "learning_rate", "weight_decay", "label_smoothing"),
+    *("word_dropout", "patience", "num_predict", "seed", "deterministic", "jit_compile"),
+}
+FIRST_MODEL_FIELDS = {
+    *("vocab_size", "num_classes", "embed_dim", "units", "layers", "bidirectional", "pooling"),
+    *("relu", "embedding_dropout", "head_dropout"),
+}
+
+
 def test_fields_younger_than_the_first_runs_name_a_run_only_where_they_have_an_effect() -> None:
-    assert {"subword_sampling", "cell"} & set(TrainConfig().key_fields()) == set()
-    changed = TrainConfig(subword_sampling=0.1, cell="cell")
-    assert changed.key_fields() == changed.to_json()
+    assert set(TrainConfig().key_fields()) == FIRST_TRAIN_FIELDS
+    for changes in (
+        {"subword_sampling": 0.1},
+        {"cell": "cell"},
+        {"monitor": "top_k"},
+        {"weight_averaging": 0.99},
+        {"class_weights": "sqrt"},
+        {"embedding_init": "skip_gram"},
+        {"embedding_trainable": False},
+        {"calibrate": False},
+    ):
+        fields = TrainConfig(**changes).key_fields()
+        assert fields == {**TrainConfig().key_fields(), **changes}
+
+
+def test_a_file_of_embeddings_names_a_run_by_its_content() -> None:
+    keys = [
+        TrainConfig(
+            embedding_init="file", pretrained_embeddings=path, pretrained_sha256="ab"
+        ).key_fields()
+        for path in ("here.txt", "elsewhere.txt")
+    ]
+    assert keys[0] == keys[1]
+    assert keys[0]["pretrained_sha256"] == "ab"
+
+
+@pytest.mark.parametrize(
+    ("fields", "found"),
+    [
+        ({"embedding_init": "file"}, "None with 'file'"),
+        ({"pretrained_embeddings": "a.txt"}, "'a.txt' with 'random'"),
+    ],
+)
+def test_a_file_of_embeddings_and_the_wish_for_one_come_together(
+    fields: dict[str, Any], found: str
+) -> None:
+    with pytest.raises(ValueError, match=f"pretrained_embeddings: expected a path .* {found}"):
+        TrainConfig(**fields)
+
+
+def test_the_monitored_metric_has_the_name_that_keras_logs() -> None:
+    assert TrainConfig().monitored == "val_top_1"
+    assert TrainConfig(monitor="top_k", num_predict=5).monitored == "val_top_5"
+    assert TrainConfig(monitor="cross_entropy").monitored == "val_cross_entropy"
+
+
+def test_dropouts_younger_than_the_first_runs_are_written_only_where_they_have_an_effect() -> None:
+    config = ModelConfig(**MODEL)
+    assert set(config.to_json()) == FIRST_MODEL_FIELDS
+    for changes in (
+        {"gru_dropout": 0.1},
+        {"recurrent_dropout": 0.1},
+        {"embedding_dropout_kind": "element"},
+    ):
+        changed = ModelConfig(**MODEL, **changes)
+        assert changed.to_json() == {**config.to_json(), **changes}
+        assert ModelConfig.from_json(changed.to_json()) == changed
 
 
 def test_a_recurrence_of_another_kind_is_refused() -> None:
