@@ -1,0 +1,1 @@
+"""Artifacts that travel: S3 upload and pull, versions and their pointer, signatures."""
