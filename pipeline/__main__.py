@@ -15,7 +15,7 @@ from rich.console import Console
 from rich.table import Table
 
 from pipeline.ablation.command import ablation
-from pipeline.baseline_command import baseline
+from pipeline.baselines.command import baseline
 from pipeline.cache_command import clean_cache
 from pipeline.cudnn_check import cudnn_check
 from pipeline.data_options import data_options, prepare_data

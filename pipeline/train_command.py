@@ -209,15 +209,16 @@ def _read_hyperparameters(path: Path, *, known: set[str]) -> dict[str, Any]:
 
 
 def print_results(run: Run, prepared: PreparedData, console: Console) -> None:
-    """Print the accuracies of a run, beside the linear baseline where it was measured."""
-    from pipeline.baseline import read_baseline
+    """Print the accuracies of a run, beside the baselines that were measured."""
+    from pipeline.baselines.store import BASELINE_NAMES, read_baseline
 
     k = run.training["num_predict"]
     table = Table("", "validation top-1", f"top-{k}", "test top-1", f"top-{k}")
     rows = [(run.name, run.metrics)]
-    baseline = read_baseline(prepared, k=k)
-    if baseline is not None:
-        rows.append(("TF-IDF + linear SVM", baseline.metrics))
+    for kind, baseline_name in BASELINE_NAMES.items():
+        baseline = read_baseline(prepared, k=k, kind=kind)
+        if baseline is not None:
+            rows.append((baseline_name, baseline.metrics))
     for label, metrics in rows:
         table.add_row(
             label,
