@@ -19,6 +19,7 @@ from pipeline.baselines.command import baseline
 from pipeline.cache_command import clean_cache
 from pipeline.cudnn_check import cudnn_check
 from pipeline.data_options import data_options, prepare_data
+from pipeline.evaluation.command import evaluate_command
 from pipeline.legacy.command import import_cudnn
 from pipeline.run_folder import RunError
 from pipeline.runs_command import runs_command
@@ -60,6 +61,7 @@ cli.add_command(baseline)
 cli.add_command(clean_cache)
 cli.add_command(cudnn_check)
 cli.add_command(data_service_command)
+cli.add_command(evaluate_command)
 cli.add_command(import_cudnn)
 cli.add_command(runs_command)
 cli.add_command(train)

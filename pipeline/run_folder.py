@@ -10,6 +10,8 @@ A run folder holds everything export needs, and nothing else is read:
     test_split.jsonl   the held-out texts, {"text", "label"} a line: agreement is proven on them
     words.txt          raw words of the training split, one a line, most frequent first; optional,
                        as runs of earlier versions have none
+    evaluation.json    measures class by class; with it `evaluation.html`, `confusion.svg`,
+                       `reliability.svg` and `test_predictions.npz`; optional
     logs/              TensorBoard
 
 Importing this module pulls no TensorFlow; `load_model` does, when called.
@@ -24,7 +26,7 @@ import re
 import shutil
 import sys
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -65,6 +67,8 @@ class Run:
         accounting: What the training cost: `seconds` by stage (start, train, validation,
             evaluation, write), `examples`, `examples_per_s` of the stage train, `peak_bytes`,
             `energy_joules` or None; empty for runs of earlier versions.
+        calibration: The `temperature` that the head was divided by, a `note` or None, and for each
+            split `ece` and `nll` `before` and `after`; empty where the run was not calibrated.
     """
 
     folder: Path
@@ -78,6 +82,7 @@ class Run:
     versions: Mapping[str, str]
     seed: int
     accounting: Mapping[str, Any]
+    calibration: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def model_path(self) -> Path:
@@ -180,6 +185,7 @@ def write_run(
     seed: int,
     history: Mapping[str, Sequence[float]],
     accounting: Mapping[str, Any] | None = None,
+    calibration: Mapping[str, Any] | None = None,
 ) -> Run:
     """Complete a partial run folder and publish it under its name in one rename.
 
@@ -197,6 +203,7 @@ def write_run(
         seed: See `Run`.
         history: Epoch curves, one list a metric.
         accounting: See `Run`.
+        calibration: See `Run`.
 
     Returns:
         The run, read back from its final place.
@@ -225,6 +232,7 @@ def write_run(
             "versions": dict(versions),
             "seed": seed,
             "accounting": dict(accounting or {}),
+            "calibration": dict(calibration or {}),
         },
     )
     partial.rename(target)
@@ -288,6 +296,7 @@ def read_run(folder: Path) -> Run:
             versions=fields["versions"],
             seed=int(fields["seed"]),
             accounting=fields.get("accounting", {}),
+            calibration=fields.get("calibration", {}),
         )
     except (KeyError, TypeError, ValueError) as err:
         raise RunError(f"{folder}/run.json: {err!r}. Train again with `make train`.") from err

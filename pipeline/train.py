@@ -15,6 +15,7 @@ import json
 import os
 import shutil
 from pathlib import Path
+from typing import Any
 
 import filelock
 import keras
@@ -29,6 +30,15 @@ from pipeline.checkpoint import SAVE_EVERY_S, Checkpoint
 from pipeline.config import ModelConfig, TrainConfig
 from pipeline.data_folder import PreparedData, Split
 from pipeline.embedding_init import make_starting_rows, pin_embeddings
+from pipeline.evaluation.evaluate import (
+    calibrate,
+    evaluate_splits,
+    make_predictions,
+    score_splits,
+)
+from pipeline.evaluation.fields import RunEvaluation
+from pipeline.evaluation.files import write_evaluation
+from pipeline.evaluation.predictions import Predictions
 from pipeline.model import build_model
 from pipeline.objective import AverageValidator, compile_model, use_averaged_weights
 from pipeline.progress_bar import ProgressBar
@@ -254,6 +264,30 @@ def start_embedding(
         )
 
 
+def _evaluate(
+    model: keras.Model, data: PreparedData, training: TrainConfig, *, run: str
+) -> tuple[RunEvaluation, Predictions]:
+    """Calibrate a trained model, if the settings say so, and measure it as it is then."""
+    scored = score_splits(
+        model,
+        {"validation": data.validation.read_rows(), "test": data.test.read_rows()},
+        tokenizer_path=data.tokenizer_path,
+        max_tokens=data.max_tokens,
+    )
+    calibration: dict[str, Any] = {}
+    if training.calibrate:
+        calibration, scored = calibrate(model, scored)
+    evaluation = evaluate_splits(
+        scored,
+        run=run,
+        fingerprint=data.fingerprint,
+        label_names=data.labels,
+        k=training.num_predict,
+        calibration=calibration,
+    )
+    return evaluation, make_predictions(scored["test"], evaluation)
+
+
 def _fit(
     data: PreparedData,
     model_config: ModelConfig,
@@ -292,9 +326,7 @@ def _fit(
     else:
         start_embedding(model, data, training, console)
 
-    validation, test = (
-        make_evaluation(data, split, training) for split in (data.validation, data.test)
-    )
+    validation = make_evaluation(data, data.validation, training)
     k = training.num_predict
     tensorboard = keras.callbacks.TensorBoard(partial / "logs", write_graph=False)
     callbacks = [checkpoint, tensorboard]
@@ -334,18 +366,12 @@ def _fit(
     checkpoint.load_best(model)
     use_averaged_weights(model)
 
-    metrics = {}
-    for split, batches in (("validation", validation), ("test", test)):
-        values = model.evaluate(batches, verbose=0, return_dict=True)
-        metrics[split] = {
-            "top_1": values["top_1"],
-            f"top_{k}": values[f"top_{k}"],
-            "loss": values["cross_entropy"],
-        }
-    account.end_lap("evaluation")
     # A fresh, uncompiled model: optimiser state is three times the weights and nobody's business.
     final = build_model(model_config)
     final.set_weights(model.get_weights())
+    evaluation, predictions = _evaluate(final, data, training, run=target.name)
+    write_evaluation(partial, evaluation, predictions)
+    account.end_lap("evaluation")
     final.save(partial / "model.keras")
     shutil.copyfile(data.tokenizer_path, partial / "tokenizer.model")
     _write_test_split(data, partial / "test_split.jsonl")
@@ -361,7 +387,15 @@ def _fit(
         target,
         model=model_config,
         training=dataclasses.asdict(training),
-        metrics=metrics,
+        metrics={
+            name: {
+                "top_1": split.top_1.value,
+                f"top_{k}": split.top_k.value,
+                "loss": split.nll,
+            }
+            for name, split in evaluation.splits.items()
+        },
+        calibration=evaluation.calibration,
         data={
             "name": data.name,
             "fingerprint": data.fingerprint,

@@ -1,17 +1,11 @@
-"""The data card as one HTML page: no script, no request, readable in the dark and on a phone.
-
-Texts and labels of the data are hostile until proven otherwise: jinja2 escapes all of them, and
-each is isolated, so that a text of the other direction turns nothing else around.
-"""
+"""The data card as one HTML page."""
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from pathlib import Path
 
-import jinja2
-from markupsafe import Markup, escape
+from markupsafe import Markup
 
 from pipeline.data_card.card_warnings import format_share
 from pipeline.data_card.fields import DataCard
@@ -19,26 +13,15 @@ from pipeline.data_card.measure import CLEAR_MARGIN, SMALL_CLASS
 from pipeline.data_card.near_duplicates import MAX_WORDS, MIN_WORDS
 from pipeline.data_card.text_statistics import Histogram
 from pipeline.data_folder import SPLIT_NAMES
+from pipeline.html_page import make_environment
 from pipeline.plots import COLOURS, figure_to_svg, make_figure, plot_style
 
 _TEMPLATE = "page.html.jinja"
-_INVISIBLE = re.compile(r"[\x00-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ufdd0-\ufdef\ufffe\uffff]")
-"""Control characters, which HTML may not hold, and those that turn the direction of reading."""
 _KINDS = {
     "word_order": "Word order",
     "numbers": "Numbers",
     "one_word": "One word",
 }
-
-
-def show_controls(text: str) -> str:
-    """Return a text with its invisible characters named: `gnp.exe` behind `[U+202E]`."""
-    return _INVISIBLE.sub(lambda match: f"[U+{ord(match[0]):04X}]", text)
-
-
-def show_text(text: str) -> Markup:
-    """Return a text of the data as HTML: escaped, isolated, invisible characters named."""
-    return Markup("<bdi>") + escape(show_controls(text)) + Markup("</bdi>")
 
 
 def _format_reason(reason: str) -> str:
@@ -104,20 +87,8 @@ def _decades(highest: int) -> Sequence[int]:
 
 def render_page(card: DataCard) -> str:
     """Render the card; equal cards give equal text."""
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(Path(__file__).parent),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters |= {
-        "shown": show_text,
-        "without_controls": show_controls,
-        "share": format_share,
-        "number": "{:,}".format,
-        "reason": _format_reason,
-    }
+    environment = make_environment(Path(__file__).parent)
+    environment.filters |= {"share": format_share, "reason": _format_reason}
     return environment.get_template(_TEMPLATE).render(
         card=card,
         splits=SPLIT_NAMES,

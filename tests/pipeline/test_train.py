@@ -76,9 +76,11 @@ def test_a_run_holds_everything_export_needs(run: Any, data: Any) -> None:
     assert set(run.metrics) == {"validation", "test"}
     assert set(run.metrics["test"]) == {"top_1", "top_2", "loss"}
     assert list((run.folder / "logs").rglob("events.*"))
-    found = sorted(path.name for path in run.folder.iterdir())
-    assert found[:4] == ["history.json", "labels.json", "logs", "model.keras"]
-    assert found[4:] == ["run.json", "test_split.jsonl", "tokenizer.model", "words.txt"]
+    assert sorted(path.name for path in run.folder.iterdir()) == [
+        *("confusion.svg", "evaluation.html", "evaluation.json", "history.json", "labels.json"),
+        *("logs", "model.keras", "reliability.svg", "run.json", "test_predictions.npz"),
+        *("test_split.jsonl", "tokenizer.model", "words.txt"),
+    ]
 
 
 def test_a_run_keeps_the_words_of_its_training_split(run: Any, data: Any) -> None:
