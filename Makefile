@@ -113,7 +113,7 @@ types: $(KERNEL)
 	$(VENV)/bin/mypy
 
 test-fast: $(KERNEL)  ## The tests that need no TensorFlow (about two minutes)
-	$(PY) -m pytest -q -m "not slow"
+	$(PY) -m pytest -q -m "not slow" -n auto --maxprocesses 4 --dist loadfile
 
 test-slow: $(KERNEL)
 	$(PY) -m pytest -q -m slow -n auto --maxprocesses 4 --dist loadfile

@@ -79,7 +79,7 @@ def test_every_instruction_set_equals_the_equations(
             for row, length in zip(ids.tolist(), lengths.tolist(), strict=True)
         ]
         largest = max(largest, np.abs(found - expected).max())
-    record_property("largest_difference", largest)
+    record_property("largest_difference", float(largest))
     print(f"largest difference {largest:.1e}")  # noqa: T201
     assert largest <= TOLERANCE
 

@@ -48,7 +48,7 @@ def test_engine_equals_the_equations(raw_model, changes, record_property):
             for row, length in zip(ids.tolist(), lengths.tolist(), strict=True)
         ]
         largest = max(largest, np.abs(found - expected).max())
-    record_property("largest_difference", largest)
+    record_property("largest_difference", float(largest))
     print(f"largest difference {largest:.1e}")  # noqa: T201
     assert largest <= TOLERANCE
 
