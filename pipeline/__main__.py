@@ -27,6 +27,7 @@ from pipeline.service.command import data_service_command
 from pipeline.tables.source import DataError
 from pipeline.train_command import train
 from pipeline.tune_command import tune
+from pipeline.tune_workers_command import tune_workers
 
 EXIT_BAD_INPUT = 2
 
@@ -66,6 +67,7 @@ cli.add_command(import_cudnn)
 cli.add_command(runs_command)
 cli.add_command(train)
 cli.add_command(tune)
+cli.add_command(tune_workers)
 
 
 @cli.command()

@@ -1,316 +1,200 @@
-"""Hyperparameter search: the only file that knows KerasTuner.
+"""Hyperparameter search: opens its folder, runs or serves its trials, writes what it found.
 
-A search lives in build/tuner/<name>/, whose name derives from data and settings; the same command
-goes on where it was interrupted, a finished trial is never repeated. Gives `best.json`, which
-`train --hp` takes, `trials.json`, every trial with its values, score and predicted cost, and
-`pareto.svg`.
+A search lives in build/tuner/<name>/, whose name derives from data and settings:
 
-With a serving budget, shapes that would cost more are never drawn: to the oracle they look like
-shapes it has tried already.
+    search.json      the settings it belongs to
+    keras_tuner/     state and outcomes (`pipeline.oracle_store`); a kill at any time loses at most
+                     the trial under way, which is run again with the same values and seed
+    logs/            TensorBoard, HParams too
+    trials.json      every ended trial with its values, score or failure, and predicted cost
+    best.json        what `train --hp` takes; `best-under-10us.json` likewise within that time
+    pareto.svg       accuracy against cost
+
+With a serving budget, shapes that would cost more are never drawn.
 """
 
 from __future__ import annotations
 
-import dataclasses
 import hashlib
 import json
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+import os
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import filelock
-import keras
-import keras_tuner
+import tensorflow as tf
+from keras_tuner.engine.trial import TrialStatus
 from rich.console import Console
 
 from pipeline import dataset
 from pipeline.cache_folder import CacheConfig
-from pipeline.config import ModelConfig, TrainConfig
+from pipeline.config import TrainConfig
 from pipeline.cost_model import ServingBudget, table_megabytes
 from pipeline.data_folder import PreparedData
-from pipeline.model import build_model
-from pipeline.objective import compile_model
-from pipeline.run_folder import RunError, check_run_name, write_json
-from pipeline.service.client import service_errors
-from pipeline.service.config import ServiceConfig, ServiceError
-from pipeline.train import make_evaluation, make_stream
-from pipeline.trials import Trial, draw_pareto
+from pipeline.oracles import Algorithm, DurableOracle, make_oracle
+from pipeline.run_folder import RunError, check_run_name, read_json, write_json
+from pipeline.search_space import (
+    SEARCH_VERSION,
+    drop_tuner_values,
+    make_model_config,
+    smallest_config,
+)
+from pipeline.service.config import ServiceConfig
+from pipeline.train import share_threads
+from pipeline.trial_runner import PROJECT, FatalTrialError, TrialSetup, TrialTuner
+from pipeline.trials import LATENCY_GOALS_US, FailedTrial, Trial, draw_pareto, find_best_within
+from pipeline.tune_progress import Reporter, SearchProgress
 
-Algorithm = Literal["random", "hyperband", "bayesian"]
-OBJECTIVE = "val_top_1"
-EMBED_DIMS = [64, 128, 192, 256]
-BATCH_SIZES = [128, 256, 512]
-UNITS = [16, 32, 48, 64, 96, 128, 192, 256]
-SEARCH_VERSION = 2
-"""Part of a search's key: raised when the search space changes."""
-MAX_REJECTED = 2000
-"""Draws beyond the budget, or tried already, before the space counts as exhausted."""
+
+@dataclass(frozen=True, kw_only=True)
+class SearchConfig:
+    """How to search.
+
+    Attributes:
+        algorithm: KerasTuner's RandomSearch, Hyperband or BayesianOptimization.
+        max_trials: Trials of the first and the last; Hyperband derives its own from the epochs.
+        max_minutes: No trial begins that would not end within so many minutes from now.
+        name: Folder name; derived from data and settings when absent.
+        cache: Where tokenised rows are kept; on disk, trials share them.
+        service: A tf.data service that reads and tokenises the training rows.
+        budget: What a model may cost when it is served; shapes beyond it are not tried.
+        draws_batch_size: Whether the batch size is searched too, instead of the fixed one.
+    """
+
+    algorithm: Algorithm = "random"
+    max_trials: int = 10
+    max_minutes: float | None = None
+    name: str | None = None
+    cache: CacheConfig = dataset.IN_MEMORY
+    service: ServiceConfig | None = None
+    budget: ServingBudget = field(default_factory=ServingBudget)
+    draws_batch_size: bool = False
+
+    def __post_init__(self) -> None:
+        if self.max_trials < 1:
+            raise ValueError(f"max_trials: expected at least 1, found {self.max_trials}.")
+        if self.name is not None:
+            check_run_name(self.name)
 
 
 @dataclass(frozen=True, kw_only=True)
 class SearchResult:
-    """What a search found, best trial first."""
+    """What a search found.
+
+    Attributes:
+        folder: Where it lies.
+        trials: Finished ones, best first; at least one.
+        failed: Those without a score.
+        stop_reason: Why it ended before its last trial, or None.
+    """
 
     folder: Path
     trials: tuple[Trial, ...]
+    failed: tuple[FailedTrial, ...] = ()
+    stop_reason: str | None = None
 
     @property
     def best_path(self) -> Path:
         """Hyperparameters of the best trial, for `train --hp`."""
         return self.folder / "best.json"
 
-
-def sample_config(
-    hp: keras_tuner.HyperParameters, *, vocab_size: int, num_classes: int
-) -> ModelConfig:
-    """Draw the model part of the search space."""
-    return ModelConfig(
-        vocab_size=vocab_size,
-        num_classes=num_classes,
-        embed_dim=hp.Choice("embed_dim", EMBED_DIMS, default=128),
-        units=hp.Choice("units", UNITS, default=96),
-        layers=hp.Choice("layers", [1, 2], default=1),
-        bidirectional=hp.Boolean("bidirectional", default=True),
-        pooling=hp.Choice("pooling", ["last", "max", "mean"], default="max"),
-        embedding_dropout=hp.Float("embedding_dropout", 0.0, 0.6, step=0.05, default=0.25),
-        head_dropout=hp.Float("head_dropout", 0.0, 0.6, step=0.05, default=0.5),
-    )
+    def best_within_path(self, latency_us: int) -> Path:
+        """Hyperparameters of the best trial predicted to take at most `latency_us`."""
+        return self.folder / f"best-under-{latency_us}us.json"
 
 
-def _sample_training(
-    hp: keras_tuner.HyperParameters, training: TrainConfig, *, draws_batch_size: bool
-) -> TrainConfig:
-    if draws_batch_size:
-        batch_size = hp.Choice("batch_size", BATCH_SIZES, default=256)
-        training = dataclasses.replace(training, batch_size=batch_size)
-    return dataclasses.replace(
-        training,
-        learning_rate=hp.Float("learning_rate", 5e-4, 8e-3, sampling="log", default=3e-3),
-        label_smoothing=hp.Choice("label_smoothing", [0.0, 0.05, 0.1], default=0.1),
-    )
+@dataclass(frozen=True, kw_only=True)
+class OpenSearch:
+    """A search whose folder this process holds."""
 
+    setup: TrialSetup
+    oracle: DurableOracle
+    note: str | None
 
-def _make_config(values: Mapping[str, Any], data: PreparedData) -> ModelConfig:
-    """The shape that drawn values describe; what is not drawn yet has its default."""
-    hp = keras_tuner.HyperParameters()
-    hp.values.update({key: value for key, value in values.items() if "/" not in key})
-    return sample_config(hp, vocab_size=data.vocab_size, num_classes=len(data.labels))
-
-
-class _Budgeted(keras_tuner.Oracle):
-    """Mixed into an oracle: values beyond the budget count as tried already."""
-
-    admits: Callable[[Mapping[str, Any]], bool]
-
-    def _duplicate(self, values: Mapping[str, Any]) -> bool:
-        return super()._duplicate(values) or not self.admits(values)
-
-    def populate_space(self, trial_id: str) -> dict[str, Any]:
-        found: dict[str, Any] = super().populate_space(trial_id)
-        # BayesianOptimization follows its surface wherever it leads.
-        if found["status"] == "RUNNING" and not self.admits(found["values"]):
-            values = self._random_values()
-            return {"status": "RUNNING" if values else "STOPPED", "values": values}
-        return found
-
-
-class _BudgetedRandom(_Budgeted, keras_tuner.oracles.RandomSearchOracle):
-    pass
-
-
-class _BudgetedHyperband(_Budgeted, keras_tuner.oracles.HyperbandOracle):
-    pass
-
-
-class _BudgetedBayesian(_Budgeted, keras_tuner.oracles.BayesianOptimizationOracle):
-    pass
-
-
-class _SearchStoppedError(keras_tuner.errors.FatalError, ServiceError):
-    """A lost data service: no fault of the trial, so KerasTuner must not count it as failed."""
-
-
-class _Classifier(keras_tuner.HyperModel):
-    """Builds one model of the space, and its own input pipeline to fit it.
-
-    KerasTuner clears the session before each build, which destroys every SentencePiece op's
-    resource: datasets must be made after that, hence in `fit` and once a trial.
-    """
-
-    def __init__(
-        self,
-        data: PreparedData,
-        training: TrainConfig,
-        cache: CacheConfig,
-        service: ServiceConfig | None,
-        *,
-        draws_batch_size: bool,
-    ) -> None:
-        super().__init__()
-        self._draws_batch_size = draws_batch_size
-        self.data = data
-        self._training = training
-        self._cache = cache
-        self._service = service
-
-    def _draw_training(self, hp: keras_tuner.HyperParameters) -> TrainConfig:
-        return _sample_training(hp, self._training, draws_batch_size=self._draws_batch_size)
-
-    def build(self, hp: keras_tuner.HyperParameters) -> keras.Model:
-        """Build and compile the model that `hp` describes."""
-        config = sample_config(
-            hp, vocab_size=self.data.vocab_size, num_classes=len(self.data.labels)
+    def describe(self, trial: Any) -> Trial | FailedTrial:
+        """Return one of the oracle's ended trials with its costs."""
+        outcome = self.oracle.read_outcome(trial)
+        is_finished = trial.status == TrialStatus.COMPLETED
+        return self.setup.describe(
+            trial.trial_id,
+            trial.hyperparameters.values,
+            score=float(trial.score) if is_finished else None,
+            failure=None if outcome is None else outcome.failure,
         )
-        model = build_model(config)
-        training = self._draw_training(hp)
-        epochs = hp.values.get("tuner/epochs", training.num_epochs)  # set by Hyperband
-        steps = dataset.count_steps(self.data.train.count, training.batch_size)
-        compile_model(model, training, num_classes=config.num_classes, total_steps=epochs * steps)
-        return model
 
-    def fit(self, hp: keras_tuner.HyperParameters, model: keras.Model, **kwargs: Any) -> Any:
-        """Fit `model` on a stream of its own."""
-        data, training = self.data, self._draw_training(hp)
-        try:
-            with service_errors():
-                stream = make_stream(data, training, cache=self._cache, service=self._service)
-                return model.fit(
-                    stream.dataset,
-                    steps_per_epoch=stream.steps_per_epoch,
-                    validation_data=make_evaluation(data, data.validation, training),
-                    shuffle=False,
-                    **kwargs,
-                )
-        except ServiceError as err:
-            raise _SearchStoppedError(str(err)) from err
+    def report_to(self, progress: SearchProgress) -> None:
+        """Have `progress` told of every trial, and of those that ended before."""
+        if self.note:
+            progress.tell(self.note)
 
+        def read_seconds(trial: Any) -> float | None:
+            outcome = self.oracle.read_outcome(trial)
+            return None if outcome is None else outcome.seconds
 
-def _make_tuner(
-    algorithm: Algorithm,
-    hypermodel: _Classifier,
-    folder: Path,
-    *,
-    max_trials: int,
-    num_epochs: int,
-    seed: int,
-    budget: ServingBudget,
-    report: Callable[[Trial], None],
-) -> keras_tuner.Tuner:
-    oracles = {"random": _BudgetedRandom, "hyperband": _BudgetedHyperband}
-    sizes = {"hyperband": {"max_epochs": num_epochs}}
-    oracle = oracles.get(algorithm, _BudgetedBayesian)(
-        objective=keras_tuner.Objective(OBJECTIVE, "max"),
-        seed=seed,
-        # A diverging trial is marked failed and the search goes on; three in a row end it.
-        max_retries_per_trial=0,
-        max_consecutive_failed_trials=3,
-        **sizes.get(algorithm, {"max_trials": max_trials}),
-    )
-    oracle.admits = lambda values: budget.admits(_make_config(values, hypermodel.data))
-    oracle._max_collisions = MAX_REJECTED
-    # Hyperband's tuner takes over the weights of a trial's earlier round; the others have none.
-    base = keras_tuner.Hyperband if algorithm == "hyperband" else keras_tuner.Tuner
-
-    class ReportingTuner(base):  # type: ignore[misc, valid-type]  # the base is chosen at run time
-        def __init__(self, **kwargs: Any) -> None:
-            keras_tuner.Tuner.__init__(self, **kwargs)  # Hyperband's own makes its own oracle
-
-        def on_trial_end(self, trial: Any) -> None:
-            super().on_trial_end(trial)
-            done = self.oracle.get_trial(trial.trial_id)
-            if done.score is not None:
-                report(_describe_trial(done, hypermodel.data, budget))
-
-    return ReportingTuner(
-        oracle=oracle,
-        hypermodel=hypermodel,
-        directory=str(folder),
-        project_name="keras_tuner",
-        overwrite=False,  # resume
-    )
-
-
-def _describe_trial(trial: Any, data: PreparedData, budget: ServingBudget) -> Trial:
-    values = {key: value for key, value in trial.hyperparameters.values.items() if "/" not in key}
-    config = _make_config(values, data)
-    return Trial(
-        trial_id=trial.trial_id,
-        values=values,
-        score=float(trial.score),
-        table_mb=table_megabytes(config),
-        latency_us=budget.predict_us(config),
-    )
-
-
-def search(
-    data: PreparedData,
-    training: TrainConfig,
-    tuners: Path,
-    *,
-    algorithm: Algorithm = "random",
-    max_trials: int = 10,
-    name: str | None = None,
-    cache: CacheConfig = dataset.IN_MEMORY,
-    service: ServiceConfig | None = None,
-    budget: ServingBudget | None = None,
-    draws_batch_size: bool = False,
-    console: Console | None = None,
-) -> SearchResult:
-    """Search, or go on searching, for good hyperparameters.
-
-    Args:
-        data: A prepared data folder.
-        training: Fixed settings; learning rate and label smoothing are searched.
-        tuners: Parent of the search folders.
-        algorithm: KerasTuner's RandomSearch, Hyperband or BayesianOptimization.
-        max_trials: Trials of the first and the last; Hyperband derives its own from the epochs.
-        name: Folder name; derived from data and settings when absent.
-        cache: Where tokenised rows are kept; on disk, trials share them.
-        service: A tf.data service that reads and tokenises the training rows.
-        budget: What a model may cost when it is served; shapes beyond it are not tried.
-        draws_batch_size: Whether the batch size is searched too, instead of `training`'s.
-        console: Where progress goes; silent when absent.
-
-    Returns:
-        All finished trials, best first.
-
-    Raises:
-        RunError: Another process searches in this folder, or no trial finished.
-        ValueError: `max_trials` is below 1, `name` is unsafe, or no shape keeps the budget.
-    """
-    if max_trials < 1:
-        raise ValueError(f"max_trials: expected at least 1, found {max_trials}.")
-    budget = budget or ServingBudget()
-    _check_budget(budget, data)
-    parts = [SEARCH_VERSION, data.fingerprint, training.key_fields(), algorithm]
-    parts += [budget.max_latency_us, budget.max_table_mb, draws_batch_size]
-    key = json.dumps(parts, sort_keys=True)
-    name = name or f"{data.name[:70]}-{algorithm}-{hashlib.sha256(key.encode()).hexdigest()[:8]}"
-    check_run_name(name)
-    folder = tuners / name
-    folder.mkdir(parents=True, exist_ok=True)
-    console = console or Console(quiet=True)
-    try:
-        with filelock.FileLock(folder / ".lock", timeout=0):
-            hypermodel = _Classifier(
-                data, training, cache, service, draws_batch_size=draws_batch_size
+        def begin(tuner_id: str, trial: Any) -> None:
+            described = self.setup.describe(
+                trial.trial_id, trial.hyperparameters.values, score=None
             )
-            return _search(hypermodel, training, folder, algorithm, max_trials, budget, console)
-    except filelock.Timeout as err:
-        raise RunError(
-            f"{folder}: another process is searching here. Wait for it, or choose another --name."
-        ) from err
+            progress.begin(tuner_id, described)
+
+        def end(tuner_id: str, trial: Any) -> None:
+            progress.close(tuner_id)
+            progress.end(self.describe(trial), read_seconds(trial))
+
+        for trial_id in self.oracle.end_order:
+            trial = self.oracle.trials[trial_id]
+            progress.count_done(self.describe(trial), read_seconds(trial))
+        self.oracle.on_begin, self.oracle.on_end = begin, end
+
+    def finish(self) -> SearchResult:
+        """Write what was found.
+
+        Raises:
+            RunError: No trial finished.
+        """
+        ended = [self.describe(self.oracle.trials[name]) for name in self.oracle.end_order]
+        trials = [trial for trial in ended if isinstance(trial, Trial)]
+        trials.sort(key=lambda trial: (-trial.score, trial.trial_id))
+        failed = [trial for trial in ended if isinstance(trial, FailedTrial)]
+        failed.sort(key=lambda trial: trial.trial_id)
+        result = SearchResult(
+            folder=self.setup.folder,
+            trials=tuple(trials),
+            failed=tuple(failed),
+            stop_reason=self.oracle.stop_reason,
+        )
+        write_json(result.folder / "trials.json", [each.to_json() for each in (*trials, *failed)])
+        if not trials:
+            reason = failed[-1].failure if failed else self.oracle.stop_reason or "none was begun"
+            raise RunError(
+                f"{result.folder}: expected a trial that finishes, found {len(failed)} failed and "
+                f"none finished: {reason}. Mend that and choose another --name, or delete the "
+                "folder."
+            )
+        write_json(result.best_path, self._make_hyperparameters(trials[0]))
+        for goal_us in LATENCY_GOALS_US:
+            within = find_best_within(trials, goal_us)
+            path = result.best_within_path(goal_us)
+            if within is None:
+                path.unlink(missing_ok=True)
+            else:
+                write_json(path, self._make_hyperparameters(within))
+        partial = result.folder / ".pareto.svg.partial"
+        partial.write_text(draw_pareto(trials), encoding="utf-8")
+        partial.replace(result.folder / "pareto.svg")
+        return result
+
+    def _make_hyperparameters(self, trial: Trial) -> dict[str, Any]:
+        # The epochs are not among them: a trial's are few, so that there are many trials.
+        return {"batch_size": self.setup.training.batch_size, **trial.values}
 
 
 def _check_budget(budget: ServingBudget, data: PreparedData) -> None:
-    smallest = ModelConfig(
-        vocab_size=data.vocab_size,
-        num_classes=len(data.labels),
-        embed_dim=min(EMBED_DIMS),
-        units=min(UNITS),
-        bidirectional=False,
-    )
+    smallest = smallest_config(vocab_size=data.vocab_size, num_classes=len(data.labels))
     if not budget.admits(smallest):
         latency_us = budget.predict_us(smallest)
         predicted = "" if latency_us is None else f", {latency_us:.1f} us"
@@ -321,51 +205,154 @@ def _check_budget(budget: ServingBudget, data: PreparedData) -> None:
         )
 
 
-def _search(
-    hypermodel: _Classifier,
-    training: TrainConfig,
-    folder: Path,
-    algorithm: Algorithm,
-    max_trials: int,
-    budget: ServingBudget,
-    console: Console,
-) -> SearchResult:
-    def report(trial: Trial) -> None:
-        shown = "  ".join(f"{key} {value}" for key, value in sorted(trial.values.items()))
-        cost = "" if trial.latency_us is None else f"{trial.latency_us:.1f} us  "
-        console.print(
-            f"trial {trial.trial_id}  validation top-1 {trial.score:.4f}  {cost}"
-            f"{trial.table_mb:.1f} MB  {shown}",
-            highlight=False,
-            soft_wrap=True,
+def _make_setup(
+    data: PreparedData, training: TrainConfig, tuners: Path, config: SearchConfig
+) -> tuple[TrialSetup, DurableOracle, list[Any]]:
+    """The parts of a search and the key that it is named after; nothing is written."""
+    budget = config.budget
+    _check_budget(budget, data)
+    if training.deterministic and config.service is not None:
+        raise ValueError(
+            "deterministic: expected no data service, found one: its rows come in the order in "
+            "which its workers finish. Leave out --deterministic or --data-service."
         )
-
-    tuner = _make_tuner(
-        algorithm,
-        hypermodel,
-        folder,
-        max_trials=max_trials,
-        num_epochs=training.num_epochs,
-        seed=training.seed,
+    key = [SEARCH_VERSION, data.fingerprint, training.key_fields(), config.algorithm]
+    key += [budget.max_latency_us, budget.max_table_mb, config.draws_batch_size]
+    digest = hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()[:8]
+    name = config.name or f"{data.name[:70]}-{config.algorithm}-{digest}"
+    check_run_name(name)
+    setup = TrialSetup(
+        data=data,
+        training=training,
+        folder=tuners / name,
         budget=budget,
-        report=report,
+        cache=config.cache,
+        service=config.service,
+        keeps_weights=config.algorithm == "hyperband",
     )
-    tuner.search(
-        epochs=training.num_epochs,
-        callbacks=[
-            keras.callbacks.EarlyStopping(OBJECTIVE, patience=training.patience, mode="max"),
-            keras.callbacks.TensorBoard(folder / "logs", write_graph=False),
-        ],
-        verbose=0,
-    )
-    done = [trial for trial in tuner.oracle.trials.values() if trial.score is not None]
-    if not done:
-        raise RunError(
-            f"{folder}: no trial finished; the reason stands in keras_tuner/trial_*/trial.json."
+
+    def admits(values: Mapping[str, Any]) -> bool:
+        shape = make_model_config(
+            drop_tuner_values(values), vocab_size=data.vocab_size, num_classes=len(data.labels)
         )
-    trials = [_describe_trial(trial, hypermodel.data, budget) for trial in done]
-    trials.sort(key=lambda trial: -trial.score)
-    write_json(folder / "trials.json", [dataclasses.asdict(trial) for trial in trials])
-    write_json(folder / "best.json", trials[0].values)
-    (folder / "pareto.svg").write_text(draw_pareto(trials), encoding="utf-8")
-    return SearchResult(folder=folder, trials=tuple(trials))
+        return budget.admits(shape)
+
+    oracle = make_oracle(
+        config.algorithm,
+        training,
+        max_trials=config.max_trials,
+        draws_batch_size=config.draws_batch_size,
+        admits=admits,
+    )
+    oracle._set_project_dir(str(setup.folder), PROJECT)
+    if config.max_minutes is not None:
+        oracle.deadline = time.monotonic() + 60 * config.max_minutes
+    return setup, oracle, key
+
+
+@contextmanager
+def open_search(
+    data: PreparedData, training: TrainConfig, tuners: Path, config: SearchConfig
+) -> Iterator[OpenSearch]:
+    """Hold a search's folder, its state as the last process left it.
+
+    Raises:
+        RunError: Another process searches in this folder, it holds a search of other settings, or
+            its state cannot be read.
+        ValueError: The name is unsafe, or no shape keeps the budget.
+    """
+    setup, oracle, key = _make_setup(data, training, tuners, config)
+    setup.folder.mkdir(parents=True, exist_ok=True)
+    try:
+        with filelock.FileLock(setup.folder / ".lock", timeout=0):
+            settings = setup.folder / "search.json"
+            if not settings.is_file() and (setup.folder / PROJECT).is_dir():
+                raise RunError(
+                    f"{setup.folder}: expected a search of this version, found one of an earlier. "
+                    "Choose another --name, or delete the folder."
+                )
+            if not settings.is_file():
+                write_json(settings, key)
+            elif read_json(settings) != json.loads(json.dumps(key)):
+                raise RunError(
+                    f"{setup.folder}: expected a search of the same data and settings, found one "
+                    "of others. Choose another --name."
+                )
+            yield OpenSearch(setup=setup, oracle=oracle, note=oracle.restore())
+    except filelock.Timeout as err:
+        raise RunError(
+            f"{setup.folder}: another process is searching here. Wait for it, or choose another "
+            "--name."
+        ) from err
+
+
+def run_trials(oracle: DurableOracle, setup: TrialSetup, reporter: Reporter) -> None:
+    """Run trials in this process until there are none left.
+
+    Raises:
+        ServiceError: The data service is lost.
+        OSError: The disk is full.
+    """
+    share_threads(2)  # the shapes differ; most read in both directions
+    tf.get_logger().setLevel("ERROR")  # it takes each trial's own model for one traced too often
+    if setup.training.deterministic:
+        tf.config.experimental.enable_op_determinism()
+    tuner = TrialTuner(oracle, setup, reporter)
+    try:
+        tuner.search()
+    except FatalTrialError as err:
+        raise err.cause from err
+
+
+def search(
+    data: PreparedData,
+    training: TrainConfig,
+    tuners: Path,
+    config: SearchConfig | None = None,
+    *,
+    console: Console | None = None,
+) -> SearchResult:
+    """Search, or go on searching, for good hyperparameters, one trial after another.
+
+    Args:
+        data: A prepared data folder.
+        training: Fixed settings, whatever is not searched.
+        tuners: Parent of the search folders.
+        config: How to search.
+        console: Where progress goes; silent when absent.
+
+    Returns:
+        All ended trials.
+
+    Raises:
+        RunError: See `open_search`; or no trial finished.
+        ValueError: See `open_search`.
+    """
+    console = console or Console(quiet=True)
+    with open_search(data, training, tuners, config or SearchConfig()) as opened:
+        with SearchProgress(console, total=opened.oracle.total_trials) as progress:
+            opened.report_to(progress)
+            run_trials(opened.oracle, opened.setup, progress)
+        return opened.finish()
+
+
+def search_as_worker(
+    data: PreparedData,
+    training: TrainConfig,
+    tuners: Path,
+    config: SearchConfig,
+    reporter: Reporter,
+) -> None:
+    """Run the trials that a chief gives out, until it has none left.
+
+    Where the chief is stands in KERASTUNER_ORACLE_IP and KERASTUNER_ORACLE_PORT, who asks in
+    KERASTUNER_TUNER_ID. The search's folder must be the chief's own.
+    """
+    setup, oracle, _ = _make_setup(data, training, tuners, config)
+    if not (setup.folder / "search.json").is_file():
+        raise RunError(
+            f"{setup.folder}: expected the folder of the chief's search, found none. Give workers "
+            "the chief's options, and a GATETABLE_BUILD that all of them share; start the chief "
+            f"first ({os.environ['KERASTUNER_TUNER_ID']} is a worker)."
+        )
+    run_trials(oracle, setup, reporter)

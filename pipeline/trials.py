@@ -1,7 +1,8 @@
-"""Finished trials of a search: which are worth their cost, as a table and as a plot."""
+"""Ended trials of a search: which are worth their cost, as tables and as a plot."""
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -12,9 +13,34 @@ from rich.table import Table
 from pipeline.config import describe_shape
 from pipeline.plots import COLOURS, figure_to_svg, make_figure, plot_style
 
+LATENCY_GOALS_US = (10, 25)
+"""For each of them the best model within it is named."""
+
 
 @dataclass(frozen=True, kw_only=True)
-class Trial:
+class _Described:
+    trial_id: str
+    values: dict[str, Any]
+    table_mb: float
+    latency_us: float | None
+
+    @property
+    def cost(self) -> float:
+        """What is weighed against the score: the predicted time, else the size of the tables."""
+        return self.table_mb if self.latency_us is None else self.latency_us
+
+    @property
+    def predicted(self) -> str:
+        """The predicted time as text."""
+        return "-" if self.latency_us is None else f"{self.latency_us:.1f} us"
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the fields as JSON values, `score` and `failure` always among them."""
+        return {"score": None, "failure": None, **dataclasses.asdict(self)}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Trial(_Described):
     """One finished trial.
 
     Attributes:
@@ -26,16 +52,14 @@ class Trial:
             calibration.
     """
 
-    trial_id: str
-    values: dict[str, Any]
     score: float
-    table_mb: float
-    latency_us: float | None
 
-    @property
-    def cost(self) -> float:
-        """What is weighed against the score: the predicted time, else the size of the tables."""
-        return self.table_mb if self.latency_us is None else self.latency_us
+
+@dataclass(frozen=True, kw_only=True)
+class FailedTrial(_Described):
+    """One trial without a score, and why; the other attributes are those of `Trial`."""
+
+    failure: str
 
 
 def find_pareto(trials: Sequence[Trial]) -> list[Trial]:
@@ -47,6 +71,13 @@ def find_pareto(trials: Sequence[Trial]) -> list[Trial]:
     return front
 
 
+def find_best_within(trials: Sequence[Trial], latency_us: float) -> Trial | None:
+    """Return the trial of the best score among those predicted to take at most `latency_us`."""
+    within = [trial for trial in trials if trial.latency_us is not None]
+    within = [trial for trial in within if trial.cost <= latency_us]
+    return max(within, key=lambda trial: trial.score, default=None)
+
+
 def make_table(trials: Sequence[Trial]) -> Table:
     """Return the trials that are worth their cost, cheapest first."""
     table = Table(title="Worth their cost, cheapest first", title_justify="left", box=SIMPLE)
@@ -56,9 +87,24 @@ def make_table(trials: Sequence[Trial]) -> Table:
         table.add_row(
             trial.trial_id,
             describe_shape(trial.values),
-            "-" if trial.latency_us is None else f"{trial.latency_us:.1f} us",
+            trial.predicted,
             f"{trial.table_mb:.1f} MB",
             f"{100 * trial.score:.2f} %",
+        )
+    return table
+
+
+def make_failure_table(failed: Sequence[FailedTrial]) -> Table:
+    """Return the trials that failed, with the reasons."""
+    table = Table(title="Failed, and left out", title_justify="left", box=SIMPLE)
+    for column in ("trial", "shape", "learning rate", "reason"):
+        table.add_column(column, justify="right" if column == "learning rate" else "left")
+    for trial in failed:
+        table.add_row(
+            trial.trial_id,
+            describe_shape(trial.values),
+            f"{trial.values.get('learning_rate', float('nan')):.2g}",
+            trial.failure,
         )
     return table
 
