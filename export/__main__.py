@@ -30,6 +30,15 @@ from export.preflight import DEFAULT_MAX_TABLE_MB, ExportError
 from export.publish import BusyError, export_run
 from export.score_command import score_command
 from export.sizes import format_bytes
+from export.store.errors import StoreError
+from export.store.signing_command import keygen_command, load_signing_key, sign_option
+from export.store.transfer_command import pull_command, upload_command
+from export.store.versions_command import (
+    list_command,
+    promote_command,
+    prune_command,
+    rollback_command,
+)
 from export.tf2onnx_graph import OracleError
 from export.verify import verify_artifact
 from export.wheel_command import wheel_command
@@ -58,7 +67,7 @@ def _known_errors() -> Iterator[None]:
         yield
     except (AgreementError, OracleError) as err:
         _fail(err, 1)
-    except (BundleError, BusyError, ExportError, RunError, OSError) as err:
+    except (BundleError, BusyError, ExportError, RunError, StoreError, OSError) as err:
         _fail(err, 2)
 
 
@@ -143,6 +152,10 @@ def main() -> None:
 
 main.add_command(score_command)
 main.add_command(wheel_command)
+for _command in (upload_command, pull_command, keygen_command):
+    main.add_command(_command)
+for _command in (list_command, promote_command, rollback_command, prune_command):
+    main.add_command(_command)
 
 
 @main.command("export")
@@ -180,6 +193,7 @@ main.add_command(wheel_command)
     show_default=True,
     help="Refuse a compressed lookup folder that loses more top-1 or top-k accuracy, a fraction.",
 )
+@sign_option
 def export_command(
     build: Path,
     run_name: str | None,
@@ -189,6 +203,7 @@ def export_command(
     lookup_table: TableDtype,
     lookup_recurrent: RecurrentDtype,
     max_accuracy_loss: float,
+    key: Path | None,
 ) -> None:
     """Export a run in every form and publish it if all agree with the trained model.
 
@@ -200,6 +215,7 @@ def export_command(
     """
     console = Console()
     with _known_errors():
+        sign = load_signing_key(key) if key else None  # before an hour's work
         run_folder = find_run(build / "runs", run_name)
         with _progress_bar(Console(stderr=True)) as progress:
             result = export_run(
@@ -212,6 +228,8 @@ def export_command(
                 max_accuracy_loss=max_accuracy_loss,
                 progress=progress,
             )
+        if sign is not None:
+            sign(result.artifact.folder)
     artifact = result.artifact
     parity = artifact.manifest["parity"]["backends"]
     _print_forms(

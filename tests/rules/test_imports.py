@@ -22,8 +22,8 @@ CONFINED = {
         *("pipeline/search_space.py", "pipeline/oracles.py", "pipeline/trial_runner.py"),
         *("pipeline/search.py", "pipeline/tune_workers.py", "pipeline/hparams_log.py"),
     },
-    "boto3": {"export/store/s3.py"},
-    "botocore": {"export/store/s3.py"},
+    "boto3": {"export/store/client.py"},
+    "botocore": {"export/store/client.py"},
     "cryptography": {"export/store/signing.py"},
     "tf2onnx": {"export/tf2onnx_graph.py"},
     "pyarrow": {
