@@ -28,6 +28,7 @@ from export.lookup.config import RecurrentDtype, TableDtype
 from export.model_card import FORM_PATHS, describe_word_table
 from export.preflight import DEFAULT_MAX_TABLE_MB, ExportError
 from export.publish import BusyError, export_run
+from export.rewrite.rewrite_command import rewrite_command
 from export.score_command import score_command
 from export.sizes import format_bytes
 from export.store.errors import StoreError
@@ -152,6 +153,7 @@ def main() -> None:
 
 main.add_command(score_command)
 main.add_command(wheel_command)
+main.add_command(rewrite_command)
 for _command in (upload_command, pull_command, keygen_command):
     main.add_command(_command)
 for _command in (list_command, promote_command, rollback_command, prune_command):

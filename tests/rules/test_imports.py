@@ -25,7 +25,9 @@ CONFINED = {
     "boto3": {"export/store/client.py"},
     "botocore": {"export/store/client.py"},
     "cryptography": {"export/store/signing.py"},
-    "tf2onnx": {"export/tf2onnx_graph.py"},
+    "tf2onnx": {
+        *("export/tf2onnx_graph.py", "export/rewrite/conversion.py", "export/rewrite/bench.py"),
+    },
     "pyarrow": {
         *("pipeline/tables/csv_rows.py", "pipeline/tables/parquet_rows.py"),
         *("export/text_table.py", "export/scored_table.py"),
