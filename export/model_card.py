@@ -16,7 +16,7 @@ from typing import Any
 from export import bundle
 from export.compression import EXACT_OPTION, Option, list_options
 from export.sizes import format_bytes
-from pipeline.run_folder import Run
+from pipeline.run_folder import Run, describe_calibration
 
 _TEMPLATE = string.Template(
     """\
@@ -43,6 +43,8 @@ $results
 The accuracy of each form was counted on the same pass that compared it with Keras. Speed depends
 on the machine: measure it on yours with `make compare`.
 
+$calibration
+
 ## Compressed lookup tables
 
 `lookup/` of this artifact is stored as: **$option**.
@@ -62,8 +64,8 @@ $word_table
 ## Limits
 
 - Texts are cut to $max_tokens tokens. A text without any known token reads as one unknown token.
-- It always answers: a text that belongs to none of the labels gets one of them all the same. The
-  probabilities are those of the training objective and are not calibrated beyond it.
+- It always answers: a text that belongs to none of the labels gets one of them all the same, and
+  its probability says nothing about that.
 - It knows the words, the language and the mistakes of its training data, and no others.
 - Ids run from 0 to $last_id; check them before a call, because runtimes wrap negative ids around
   in silence. Rows are padded on the right. `model.onnx` needs at least one row and one column.
@@ -280,6 +282,9 @@ def format_model_card(run: Run, fields: Mapping[str, Any], folder: Path) -> str:
         max_accuracy_loss=f"{compression['max_accuracy_loss']:g}",
         word_table=textwrap.fill(
             describe_word_table(fields["word_table"]), 100, break_on_hyphens=False
+        ),
+        calibration=textwrap.fill(
+            describe_calibration(run.calibration), 100, break_on_hyphens=False
         ),
         rows=parity["rows"],
         k=parity["k"],

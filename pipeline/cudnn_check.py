@@ -98,12 +98,21 @@ def list_obstacles(settings: Mapping[str, Any], *, kind: RecurrentKind = "layer"
 @click.option("--layers", type=click.IntRange(1, 8), default=1, show_default=True)
 @click.option("--bidirectional/--unidirectional", default=True, show_default=True)
 @click.option("--jit-compile/--no-jit-compile", default=False, show_default=True)
-def cudnn_check(cell: RecurrentKind, layers: int, bidirectional: bool, jit_compile: bool) -> None:
+@click.option("--gru-dropout", default=0.0, show_default=True)
+@click.option("--recurrent-dropout", default=0.0, show_default=True)
+def cudnn_check(
+    cell: RecurrentKind,
+    layers: int,
+    bidirectional: bool,
+    jit_compile: bool,
+    gru_dropout: float,
+    recurrent_dropout: float,
+) -> None:
     """Build the model these options give and say whether a GPU would run its GRUs on cuDNN.
 
     Looks at the layers themselves, not at the options. Exit code 1 where one would not.
 
-    Example: python -m pipeline cudnn-check --cell cell
+    Example: python -m pipeline cudnn-check --recurrent-dropout 0.1
     """
     from pipeline.run_folder import import_tensorflow
 
@@ -112,7 +121,14 @@ def cudnn_check(cell: RecurrentKind, layers: int, bidirectional: bool, jit_compi
     from pipeline.model import build_model, list_recurrent_layers
 
     console = Console()
-    config = ModelConfig(vocab_size=9, num_classes=2, layers=layers, bidirectional=bidirectional)
+    config = ModelConfig(
+        vocab_size=9,
+        num_classes=2,
+        layers=layers,
+        bidirectional=bidirectional,
+        gru_dropout=gru_dropout,
+        recurrent_dropout=recurrent_dropout,
+    )
     model = build_model(config, cell=cell)
     obstacles = {
         layer.name: list_obstacles(_read_settings(layer), kind=cell)

@@ -143,6 +143,22 @@ class Run:
                     ) from err
 
 
+def describe_calibration(calibration: Mapping[str, Any]) -> str:
+    """Return what a run's `calibration` says, whole sentences for people."""
+    if not calibration:
+        return "The probabilities are those of the training objective; they are not calibrated."
+    if calibration["note"] is not None:
+        return f"The probabilities are those of the training objective. {calibration['note']}"
+    before, after = (calibration["test"][side] for side in ("before", "after"))
+    return (
+        "The probabilities are calibrated: the logits were divided by "
+        f"{calibration['temperature']:.4f}, fitted on the validation split, and every form has "
+        "that in its head. On the test split the expected calibration error was "
+        f"{before['ece']:.2%} before and is {after['ece']:.2%} now, the negative log-likelihood "
+        f"was {before['nll']:.4f} and is {after['nll']:.4f}."
+    )
+
+
 def check_run_name(name: str) -> None:
     """Refuse names that could leave the runs folder.
 

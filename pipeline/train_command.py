@@ -21,8 +21,17 @@ from pipeline.config import (
     RecurrentKind,
     TrainConfig,
 )
-from pipeline.data_options import build_root, data_options, prepare_data
-from pipeline.run_folder import Run, RunError, check_run_name, import_tensorflow, read_json
+from pipeline.data_options import build_root, data_options
+from pipeline.distributed.cluster import StrategyKind, read_cluster
+from pipeline.distributed.preparation import prepare_together
+from pipeline.run_folder import (
+    Run,
+    RunError,
+    check_run_name,
+    describe_calibration,
+    import_tensorflow,
+    read_json,
+)
 from pipeline.service.command import service_options, take_service
 
 if TYPE_CHECKING:
@@ -138,6 +147,14 @@ _TRAIN = TrainConfig()
     show_default=True,
     help="Seconds between two saved states within an epoch.",
 )
+@click.option(
+    "--strategy",
+    type=click.Choice(get_args(StrategyKind)),
+    default="auto",
+    show_default=True,
+    help="All GPUs of this machine (mirrored), or the processes that TF_CONFIG names "
+    "(multi_worker): docs/scaling.md.",
+)
 @click.option("--hp", type=click.Path(path_type=Path), help="best.json of `tune`; beats options.")
 @click.option("--name", help="Run name. Default: dataset and a hash of all settings.")
 @click.option("--force", is_flag=True, help="Train again even if this run is finished.")
@@ -147,6 +164,7 @@ def train(
     hp: Path | None,
     cache: CacheMode,
     checkpoint_every: float,
+    strategy: StrategyKind,
     **options: Any,
 ) -> None:
     """Prepare the data if need be, train, evaluate, and write build/runs/<run>/.
@@ -173,11 +191,15 @@ def train(
     # V and C come from the data; everything else is checked before any work is done.
     ModelConfig(vocab_size=3, num_classes=2, **shape)
 
-    console = Console()
-    prepared = prepare_data(options, console)
+    cluster = None if strategy in ("none", "mirrored") else read_cluster()
+    console = Console(quiet=cluster is not None and not cluster.is_chief)
+    prepared = prepare_together(options, console, cluster)
     import_tensorflow()
+    from pipeline.distributed.replicas import start_replicas
+    from pipeline.train import share_threads
     from pipeline.train import train as train_run
 
+    share_threads(2 if shape["bidirectional"] else 1)
     run = train_run(
         prepared,
         ModelConfig(vocab_size=prepared.vocab_size, num_classes=len(prepared.labels), **shape),
@@ -188,9 +210,11 @@ def train(
         cache=make_cache_config(cache, prepared, console),
         service=service,
         save_every_s=checkpoint_every,
+        replicas=start_replicas(strategy, cluster),
         console=console,
     )
-    print_results(run, prepared, console)
+    if run is not None:
+        print_results(run, prepared, console)
 
 
 def _read_hyperparameters(path: Path, *, known: set[str]) -> dict[str, Any]:
@@ -229,4 +253,5 @@ def print_results(run: Run, prepared: PreparedData, console: Console) -> None:
             ),
         )
     console.print(table)
+    console.print(describe_calibration(run.calibration), highlight=False, soft_wrap=True)
     console.print(f"{run.folder}", highlight=False, soft_wrap=True)

@@ -19,7 +19,15 @@ from pipeline.evaluation.fields import RunEvaluation
 from pipeline.evaluation.files import PREDICTIONS_FILE, read_evaluation, write_evaluation
 from pipeline.evaluation.page import format_interval, format_percent, list_confusions
 from pipeline.evaluation.predictions import Predictions, read_predictions
-from pipeline.run_folder import Run, RunError, find_run, import_tensorflow, load_model, read_run
+from pipeline.run_folder import (
+    Run,
+    RunError,
+    describe_calibration,
+    find_run,
+    import_tensorflow,
+    load_model,
+    read_run,
+)
 from pipeline.tables.source import DataError
 
 _SHOWN = 5
@@ -159,24 +167,8 @@ def _print_evaluation(run: Run, evaluation: RunEvaluation, console: Console) -> 
     for right, answer, count, share in list_confusions(test)[:_SHOWN]:
         confusions.add_row(right, answer, f"{count:,}", format_percent(share))
     console.print(confusions)
-    console.print(format_calibration(evaluation), highlight=False, soft_wrap=True)
+    console.print(describe_calibration(evaluation.calibration), highlight=False, soft_wrap=True)
     console.print(f"{run.folder / 'evaluation.html'}", highlight=False, soft_wrap=True)
-
-
-def format_calibration(evaluation: RunEvaluation) -> str:
-    """Return in a sentence what the calibration did."""
-    fields = evaluation.calibration
-    if not fields:
-        return "Not calibrated: the probabilities are those of the training objective."
-    if fields["note"]:
-        return str(fields["note"])
-    sides = fields["test"]
-    return (
-        f"Calibrated: temperature {fields['temperature']:.3f}; on the test split an error of "
-        f"{format_percent(sides['before']['ece'])} became {format_percent(sides['after']['ece'])}, "
-        f"a negative log-likelihood of {sides['before']['nll']:.4f} became "
-        f"{sides['after']['nll']:.4f}."
-    )
 
 
 def _print_comparison(

@@ -62,11 +62,11 @@ def read_predictions(path: Path) -> Predictions:
         RunError: The file is missing, damaged or of another form.
     """
     try:
-        with np.load(path, allow_pickle=False) as arrays:
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
             top_ids = arrays["top_ids"]
             fingerprint = str(arrays["fingerprint"])
             probabilities = arrays.get("probabilities")
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as err:
+    except (OSError, ValueError, TypeError, KeyError, EOFError, zipfile.BadZipFile) as err:
         raise RunError(
             f"{path}: expected predictions, found {err!r}. Write them again with "
             "`python -m pipeline evaluate --force`."

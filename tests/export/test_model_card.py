@@ -9,6 +9,7 @@ import pytest
 
 from export.bundle import read_artifact
 from export.model_card import FORM_PATHS, describe_word_table
+from pipeline.run_folder import describe_calibration
 
 
 @pytest.mark.slow
@@ -68,3 +69,9 @@ def test_the_reason_for_no_word_table_is_told() -> None:
     assert describe_word_table(entry) == (
         "The lookup folder has no word table. Expected a BPE model, found UNIGRAM."
     )
+
+
+@pytest.mark.slow
+def test_the_card_tells_of_the_calibration(published: Path) -> None:
+    card = " ".join((published / "MODEL_CARD.md").read_text().split())
+    assert describe_calibration({}) in card

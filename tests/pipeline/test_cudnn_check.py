@@ -75,6 +75,12 @@ def test_the_command_looks_at_the_layers_and_ends_with_1_where_one_would_not() -
     done = CliRunner().invoke(cli, ["cudnn-check", "--unidirectional"])
     assert done.exit_code == 0
     assert "gru_0: would run on cuDNN" in done.output
+    done = CliRunner().invoke(cli, ["cudnn-check", "--gru-dropout", "0.1"])
+    assert done.exit_code == 0
+    done = CliRunner().invoke(cli, ["cudnn-check", "--recurrent-dropout", "0.1"])
+    assert done.exit_code == 1
+    assert "backward_gru_0: would not run on cuDNN:" in done.output
+    assert "recurrent_dropout: expected 0.0, found 0.1" in done.output
     done = CliRunner().invoke(cli, ["cudnn-check", "--cell", "cell", "--jit-compile"])
     assert done.exit_code == 1
     assert "backward_gru_0: would not run on cuDNN:" in done.output

@@ -16,6 +16,7 @@ from pipeline.run_folder import (
     Run,
     RunError,
     check_run_name,
+    describe_calibration,
     find_run,
     load_model,
     read_run,
@@ -53,6 +54,39 @@ def test_a_run_is_read_as_it_was_written(tmp_path: Path) -> None:
     assert run.model == ModelConfig(vocab_size=20, num_classes=2)
     assert list(run.read_test_split()) == [("a cat", 1), ("고양이", 0)]
     assert not (tmp_path / ".first.partial").exists()
+
+
+def test_a_run_of_before_calibration_is_not_calibrated(tmp_path: Path) -> None:
+    sides = {"before": {"ece": 0.1, "nll": 0.9}, "after": {"ece": 0.05, "nll": 0.8}}
+    calibration = {"temperature": 0.8, "note": None, "validation": sides, "test": sides}
+    assert publish(tmp_path, calibration=calibration).calibration == calibration
+    path = tmp_path / "first" / "run.json"
+    fields = json.loads(path.read_text())
+    del fields["calibration"]
+    path.write_text(json.dumps(fields))
+    assert read_run(tmp_path / "first").calibration == {}
+
+
+def test_a_calibration_is_described_by_what_it_changed() -> None:
+    sides = {"before": {"ece": 0.0543, "nll": 0.7751}, "after": {"ece": 0.0121, "nll": 0.7612}}
+    calibration = {"temperature": 0.84321, "note": None, "validation": sides, "test": sides}
+    assert describe_calibration(calibration) == (
+        "The probabilities are calibrated: the logits were divided by 0.8432, fitted on the "
+        "validation split, and every form has that in its head. On the test split the expected "
+        "calibration error was 5.43% before and is 1.21% now, the negative log-likelihood was "
+        "0.7751 and is 0.7612."
+    )
+
+
+def test_probabilities_that_are_not_calibrated_are_called_so() -> None:
+    assert describe_calibration({}) == (
+        "The probabilities are those of the training objective; they are not calibrated."
+    )
+    note = {"temperature": 1.0, "note": "Not fitted: 40 validation rows, fewer than 100."}
+    assert describe_calibration(note) == (
+        "The probabilities are those of the training objective. Not fitted: 40 validation rows, "
+        "fewer than 100."
+    )
 
 
 def test_the_newest_run_is_found_without_a_name(tmp_path: Path) -> None:
