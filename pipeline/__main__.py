@@ -19,6 +19,7 @@ from pipeline.baselines.command import baseline
 from pipeline.cache_command import clean_cache
 from pipeline.cudnn_check import cudnn_check
 from pipeline.data_options import data_options, prepare_data
+from pipeline.distributed.command import train_workers
 from pipeline.evaluation.command import evaluate_command
 from pipeline.legacy.command import import_cudnn
 from pipeline.run_folder import RunError
@@ -66,6 +67,7 @@ cli.add_command(evaluate_command)
 cli.add_command(import_cudnn)
 cli.add_command(runs_command)
 cli.add_command(train)
+cli.add_command(train_workers)
 cli.add_command(tune)
 cli.add_command(tune_workers)
 

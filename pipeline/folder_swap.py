@@ -18,6 +18,10 @@ import filelock
 from pipeline.tables.source import DataError
 
 
+class FolderBusyError(DataError):
+    """Another process holds the lock of a folder; it may be free in a moment."""
+
+
 def _partial(folder: Path) -> Path:
     return folder.with_name(f".{folder.name}.partial")
 
@@ -49,15 +53,15 @@ def locked_folder(folder: Path) -> Iterator[None]:
     """Hold the folder's lock, after clearing away what a killed process left.
 
     Raises:
-        DataError: Another process holds it, the place cannot be written, or something that is
-            no data folder stands there.
+        FolderBusyError: Another process holds it.
+        DataError: The place cannot be written, or something that is no data folder stands there.
     """
     lock = filelock.FileLock(folder.with_name(f".{folder.name}.lock"), blocking=False)
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
         lock.acquire()
     except filelock.Timeout as err:
-        raise DataError(
+        raise FolderBusyError(
             f"{folder}: another process is preparing this folder. Wait for it to end, or stop it."
         ) from err
     except OSError as err:

@@ -29,6 +29,7 @@ from pipeline.cache_folder import CacheConfig
 from pipeline.checkpoint import SAVE_EVERY_S, Checkpoint
 from pipeline.config import ModelConfig, TrainConfig
 from pipeline.data_folder import PreparedData, Split
+from pipeline.distributed.replicas import Replicas
 from pipeline.embedding_init import make_starting_rows, pin_embeddings
 from pipeline.evaluation.evaluate import (
     calibrate,
@@ -103,8 +104,9 @@ def train(
     cache: CacheConfig = dataset.IN_MEMORY,
     service: ServiceConfig | None = None,
     save_every_s: float = SAVE_EVERY_S,
+    replicas: Replicas | None = None,
     console: Console | None = None,
-) -> Run:
+) -> Run | None:
     """Train, or finish training, the model that the configs describe.
 
     Args:
@@ -117,14 +119,16 @@ def train(
         cache: Where tokenised rows are kept between epochs; the result does not depend on it.
         service: A tf.data service that reads and tokenises the training rows.
         save_every_s: Seconds between two saved states within an epoch.
+        replicas: The devices and processes that train together; one device when absent.
         console: Where progress goes; silent when absent.
 
     Returns:
-        The finished run; at once when it was finished before.
+        The finished run; at once when it was finished before. None on the workers of a cluster
+        that are not its chief, when all is done.
 
     Raises:
-        RunError: Another process trains this run, or a finished run of this name has other
-            settings.
+        RunError: Another process trains this run, a finished run of this name has other
+            settings, or a worker of the cluster was lost.
         ServiceError: The data service failed; what was trained until then is kept.
         ValueError: Config and data do not fit.
     """
@@ -144,18 +148,53 @@ def train(
             f"num_predict: expected a value from 1 to the {len(data.labels)} classes, "
             f"found {training.num_predict}."
         )
+    replicas = replicas or Replicas()
+    if service is not None and replicas.cluster is not None:
+        raise ValueError(
+            "data_service: expected none where several workers train together, found "
+            f"{service.address}: it gives each of them the rows in another order. Leave out "
+            "--data-service."
+        )
     training = pin_embeddings(training)
     name = name or make_run_name(data, model_config, training)
     check_run_name(name)
     console = console or Console(quiet=True)
-    target = runs / name
+    with replicas.errors(), replicas.place_runs(runs) as own_runs:
+        return _train_locked(
+            *(data, model_config, training, own_runs / name),
+            force=force,
+            cache=cache,
+            service=service,
+            save_every_s=save_every_s,
+            replicas=replicas,
+            console=console,
+        )
+
+
+def _train_locked(
+    data: PreparedData,
+    model_config: ModelConfig,
+    training: TrainConfig,
+    target: Path,
+    *,
+    force: bool,
+    cache: CacheConfig,
+    service: ServiceConfig | None,
+    save_every_s: float,
+    replicas: Replicas,
+    console: Console,
+) -> Run | None:
+    """Train under the run's lock, unless the run is finished."""
+    runs, name = target.parent, target.name
     partial = runs / f".{name}.partial"
     runs.mkdir(parents=True, exist_ok=True)
     try:
         with filelock.FileLock(runs / f".{name}.lock", timeout=0):
             if force:
                 shutil.rmtree(partial, ignore_errors=True)
-            elif target.exists():
+            if replicas.agree(target.exists() and not force):
+                if not replicas.is_chief:
+                    return None
                 run = read_run(target)
                 _check_same_settings(run, data, model_config, training)
                 if not run.words_path.is_file():  # trained before runs kept their words
@@ -175,6 +214,7 @@ def train(
                     cache=cache,
                     service=service,
                     save_every_s=save_every_s,
+                    replicas=replicas,
                     console=console,
                 )
     except filelock.Timeout as err:
@@ -298,8 +338,9 @@ def _fit(
     cache: CacheConfig,
     service: ServiceConfig | None,
     save_every_s: float,
+    replicas: Replicas,
     console: Console,
-) -> Run:
+) -> Run | None:
     account = Account()
     share_threads(model_config.directions)
     # Before any tokenizer: seeding afterwards destroys the SentencePiece op's resource.
@@ -307,16 +348,20 @@ def _fit(
     if training.deterministic:
         tf.config.experimental.enable_op_determinism()
     steps = dataset.count_steps(data.train.count, training.batch_size)
-    model = build_model(model_config, cell=training.cell)
-    compile_model(
-        model,
-        training,
-        num_classes=model_config.num_classes,
-        total_steps=steps * training.num_epochs,
-        class_counts=None if training.class_weights == "none" else count_classes(data),
-    )
+    class_counts = None if training.class_weights == "none" else count_classes(data)
     checkpoint = Checkpoint(partial, training.patience, monitor=training.monitored, account=account)
-    checkpoint.restore(model)
+    replicas.send_state(partial)
+    with replicas.scope():
+        model = replicas.replicate(build_model(model_config, cell=training.cell))
+        compile_model(
+            model,
+            training,
+            num_classes=model_config.num_classes,
+            total_steps=steps * training.num_epochs,
+            class_counts=class_counts,
+        )
+        checkpoint.restore(model)
+    replicas.part_seeds(model)
     if checkpoint.epochs_done or checkpoint.steps_done:
         console.print(
             f"Resuming after epoch {checkpoint.epochs_done} of {training.num_epochs} and "
@@ -345,17 +390,19 @@ def _fit(
             start_epoch=checkpoint.epochs_done,
             start_step=start_step,
         )
-        checkpoint.save_every_s = save_every_s if stream.is_repeatable else None
+        # Each replica holds a part of the metrics, and a second passes at unlike steps for each.
+        is_saved_within = stream.is_repeatable and replicas.strategy is None
+        checkpoint.save_every_s = save_every_s if is_saved_within else None
         bar = ProgressBar(
             console, num_epochs=training.num_epochs, steps=steps, k=k, start_step=start_step
         )
         try:
             model.fit(
-                stream.dataset,
+                replicas.split(stream.dataset),
                 epochs=checkpoint.epochs_done + 1 if start_step else training.num_epochs,
                 initial_epoch=checkpoint.epochs_done,
                 steps_per_epoch=steps - start_step,
-                validation_data=validation,
+                **replicas.split_validation(validation),
                 callbacks=[*callbacks, bar],
                 # Keras would warn that it cannot shuffle a tf.data pipeline.
                 shuffle=False,
@@ -365,6 +412,9 @@ def _fit(
             bar.close()
     checkpoint.load_best(model)
     use_averaged_weights(model)
+    if not replicas.is_chief:
+        replicas.wait()  # an end of this process would end the chief, which has yet to evaluate
+        return None
 
     # A fresh, uncompiled model: optimiser state is three times the weights and nobody's business.
     final = build_model(model_config)
@@ -382,7 +432,7 @@ def _fit(
         remove_run(target)
     account.end_lap("write")
     examples = checkpoint.epochs_done * data.train.count
-    return write_run(
+    run = write_run(
         partial,
         target,
         model=model_config,
@@ -414,3 +464,5 @@ def _fit(
             "examples_per_s": examples / account.seconds["train"],
         },
     )
+    replicas.wait()
+    return run
