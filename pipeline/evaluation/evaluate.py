@@ -10,11 +10,12 @@ from typing import Any
 
 import keras
 import numpy as np
-import numpy.typing as npt
 
 from pipeline.evaluation.fields import MAX_TEXT_CHARS, Mistake, RunEvaluation
-from pipeline.evaluation.logits import Logits, predict_logits
+from pipeline.evaluation.logits import predict_logits
 from pipeline.evaluation.measures import (
+    Floats,
+    Labels,
     log_softmax,
     measure_calibration,
     measure_split,
@@ -34,8 +35,8 @@ class ScoredSplit:
     """Texts, their (N,) int64 labels, and a model's (N, C) float64 logits for them."""
 
     texts: Sequence[str]
-    labels: npt.NDArray[np.int64]
-    logits: Logits
+    labels: Labels
+    logits: Floats
 
 
 def score_splits(

@@ -10,16 +10,15 @@ from collections.abc import Sequence
 
 import keras
 import numpy as np
-import numpy.typing as npt
 import tensorflow as tf
 
 from pipeline.config import PAD_ID
+from pipeline.evaluation.measures import Floats
 
-Logits = npt.NDArray[np.float64]
 _BATCH = 512
 
 
-def predict_logits(model: keras.Model, rows: Sequence[Sequence[int]]) -> Logits:
+def predict_logits(model: keras.Model, rows: Sequence[Sequence[int]]) -> Floats:
     """Return what enters the softmax.
 
     Args:

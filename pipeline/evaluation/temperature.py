@@ -8,13 +8,14 @@ every runtime is calibrated without an operator more.
 from __future__ import annotations
 
 import math
+from typing import TYPE_CHECKING
 
-import keras
 import numpy as np
-import numpy.typing as npt
 
-from pipeline.evaluation.logits import Logits
-from pipeline.evaluation.measures import measure_nll
+from pipeline.evaluation.measures import Floats, Labels, measure_nll
+
+if TYPE_CHECKING:
+    import keras
 
 MIN_TEMPERATURE, MAX_TEMPERATURE = 0.25, 4.0
 """Beyond these it is no matter of calibration. Small data that is told apart without any error
@@ -23,7 +24,7 @@ MIN_ROWS = 100
 """With fewer the fit says more about them than about the model."""
 
 
-def fit_temperature(logits: Logits, labels: npt.NDArray[np.int64]) -> float:
+def fit_temperature(logits: Floats, labels: Labels) -> float:
     """Return the temperature with the least negative log-likelihood.
 
     Args:
