@@ -90,7 +90,7 @@ class BucketClient:
         """Return what `function`, which talks to the store, returns; try again where that may help.
 
         Args:
-            what: To do, for messages: "read".
+            what: To do with it, for messages: "read".
             key: Of the object.
             function: Done anew at each try.
 
@@ -101,7 +101,7 @@ class BucketClient:
             StoreError: Anything else.
         """
         place = f"s3://{self.location.bucket}/{key}"
-        self.deadline.doing = f"{place} at {self.endpoint}: {what}"
+        self.deadline.doing = f"{place} at {self.endpoint}, to {what} it"
         attempt = 0
         while True:
             self.deadline.check()
@@ -128,7 +128,7 @@ class BucketClient:
             failure = PreconditionError(f"{place}: another one was there.")
         else:
             failure = StoreError(
-                f"{place} at {self.endpoint}: expected to {what}, "
+                f"{place} at {self.endpoint}: expected to {what} it, "
                 + describe_failure(code, status, meta.get("HTTPHeaders", {}), datetime.now(UTC))
             )
         failure.__cause__ = err
@@ -152,7 +152,7 @@ class BucketClient:
                 f"found no answer in {ATTEMPTS} tries ({type(err).__name__}). Check "
                 "--endpoint-url or S3_ENDPOINT_URL, and whether the server runs."
             )
-        failure = StoreError(f"{place} at {self.endpoint}: expected to {what}, {found}")
+        failure = StoreError(f"{place} at {self.endpoint}: expected to {what} it, {found}")
         failure.__cause__ = err
         return failure
 

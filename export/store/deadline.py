@@ -32,7 +32,7 @@ class Deadline:
 
     def __init__(self, seconds: float) -> None:
         self.seconds = seconds
-        self.doing = "begin"
+        self.doing = "store"
         self._end = time.monotonic() + seconds
         self._stopped = threading.Event()
 

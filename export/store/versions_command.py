@@ -71,24 +71,25 @@ def _list_folder(folder: Path) -> None:
         raise StoreError(
             f"{folder}: expected artifacts, found none. Export a run with `make export`."
         )
+    rows = [(name, row) for name, each in names.items() for row in versions.list_versions(each)]
     table = Table()
-    for column in ("artifact", "version", "", "size", "top-1", "signature", "published", "defect"):
-        table.add_column(
-            column, justify="right" if column in ("version", "size", "top-1") else "left"
+    for column in ("artifact", "version", "", "size", "top-1", "signed", "published, UTC"):
+        right = column in ("version", "size", "top-1")
+        table.add_column(column, justify="right" if right else "left", no_wrap=True)
+    for name, row in rows:
+        table.add_row(
+            name,
+            str(row.number),
+            "latest" if row.is_latest else "",
+            "" if row.size is None else format_bytes(row.size),
+            "" if row.top_1 is None else f"{row.top_1:.2%}",
+            "yes" if row.is_signed else "",
+            f"{row.published:%Y-%m-%d %H:%M}",
         )
-    for name, each in names.items():
-        for version in versions.list_versions(each):
-            table.add_row(
-                name,
-                str(version.number),
-                "latest" if version.is_latest else "",
-                "" if version.size is None else format_bytes(version.size),
-                "" if version.top_1 is None else f"{version.top_1:.2%}",
-                "there" if version.is_signed else "",
-                f"{version.published:%Y-%m-%d %H:%M} UTC",
-                version.defect or "",
-            )
     Console().print(table)
+    for name, row in rows:
+        if row.defect is not None:
+            say(f"{names[name] / str(row.number)}: damaged, {row.defect}.")
 
 
 def _list_bucket(place: str, endpoint_url: str | None, deadline_s: float) -> None:
@@ -104,9 +105,9 @@ def _list_bucket(place: str, endpoint_url: str | None, deadline_s: float) -> Non
     table.add_column("artifact")
     table.add_column("version", justify="right")
     table.add_column("")
-    table.add_column("published")
+    table.add_column("published, UTC")
     for row in rows:
-        published = f"{row.published:%Y-%m-%d %H:%M} UTC"
+        published = f"{row.published:%Y-%m-%d %H:%M}"
         table.add_row(row.name, str(row.version), "latest" if row.is_latest else "", published)
     Console().print(table)
 

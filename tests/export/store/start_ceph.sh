@@ -76,18 +76,37 @@ trap stop EXIT
 trap 'exit 0' TERM INT
 all_alive() { for pid in "${pids[@]}"; do kill -0 "$pid" 2>/dev/null || return 1; done; }
 quietly() { "$@" >>"$folder/start.log" 2>&1; }
+# On a busy machine a client may send its first command before it knows the cluster's id, and is
+# refused ("wrong fsid"): once more, then.
+patiently() {
+  for _ in 1 2 3 4; do quietly timeout 60 "$@" && return; sleep 0.3; done
+  quietly timeout 60 "$@"
+}
+start_osd() {
+  : >"$folder/osd.0.log"
+  ceph-osd -c "$CEPH_CONF" -f -i 0 >>"$folder/start.log" 2>&1 &
+  osd_pid=$!
+  for _ in $(seq 300); do
+    grep -q 'booting -> active' "$folder/osd.0.log" && return 0
+    kill -0 "$osd_pid" 2>/dev/null || return 1
+    sleep 0.1
+  done
+  kill -9 "$osd_pid" 2>/dev/null
+  return 1
+}
 
 quietly monmaptool --create --fsid "$(sed -n 's/^fsid = //p' "$CEPH_CONF")" \
   --addv a "[v1:127.0.0.1:$mon_port]" "$folder/monmap"
 quietly ceph-mon -c "$CEPH_CONF" --mkfs -i a --monmap "$folder/monmap"
 ceph-mon -c "$CEPH_CONF" -f -i a >>"$folder/start.log" 2>&1 & pids+=($!)
 osd_uuid=$(uuidgen)
-quietly timeout 60 ceph -c "$CEPH_CONF" osd new "$osd_uuid" 0
+patiently ceph -c "$CEPH_CONF" osd new "$osd_uuid" 0
 quietly ceph-osd -c "$CEPH_CONF" -i 0 --mkfs --osd-uuid "$osd_uuid"
-ceph-osd -c "$CEPH_CONF" -f -i 0 >>"$folder/start.log" 2>&1 & pids+=($!)
-quietly timeout 60 radosgw-admin -c "$CEPH_CONF" user create --uid test --display-name test \
+start_osd || start_osd || start_osd
+pids+=("$osd_pid")
+patiently radosgw-admin -c "$CEPH_CONF" user create --uid test --display-name test \
   --access-key AKTEST --secret SKTEST
-quietly timeout 60 radosgw-admin -c "$CEPH_CONF" user create --uid read --display-name read \
+patiently radosgw-admin -c "$CEPH_CONF" user create --uid read --display-name read \
   --access-key AKREAD --secret SKREAD
 radosgw -c "$CEPH_CONF" -f -n client.rgw >>"$folder/start.log" 2>&1 & pids+=($!)
 for _ in $(seq 300); do
