@@ -23,27 +23,24 @@ def draw_confusion(split: SplitMeasures, *, standalone: bool = False) -> str:
     drawn = list_drawn_classes(split)
     place = {class_id: index for index, class_id in enumerate(drawn)}
     names = [split.classes[class_id].label[:_MAX_NAME_CHARS] for class_id in drawn]
-    cells = [
-        (place[answer], place[right], count / split.classes[right].support)
-        for right, answer, count in split.confusion
-        if right in place and answer in place
-    ]
+    rows: dict[int, list[tuple[int, float]]] = {}
+    for right, answer, count in split.confusion:
+        if right in place and answer in place:
+            share = count / split.classes[right].support
+            rows.setdefault(place[right], []).append((place[answer], share))
     side = len(drawn)
     size_in = min(11.0, 2.2 + 0.17 * side) if side > 8 else 4.2
-    shares = np.array([share for _, _, share in cells])
-    # Single confusions are a few percent: the square root lets them be seen.
-    colours = [(*_read_colour(COLOURS[0]), float(opacity)) for opacity in np.sqrt(shares)]
     with plot_style():
         figure, axes = make_figure(width_in=size_in, height_in=size_in)
         axes.grid(visible=False)
-        axes.barh(
-            [row for _, row, _ in cells],
-            [1.0] * len(cells),
-            left=[column - 0.5 for column, _, _ in cells],
-            height=1.0,
-            color=colours,
-            linewidth=0,
-        )
+        for row, cells in rows.items():
+            axes.broken_barh(
+                [(column - 0.5, 1.0) for column, _ in cells],
+                (row - 0.5, 1.0),
+                # Single confusions are a few percent: the square root lets them be seen.
+                facecolors=[(*_read_colour(COLOURS[0]), share**0.5) for _, share in cells],
+                linewidth=0,
+            )
         axes.set_xlim(-0.5, side - 0.5)
         axes.set_ylim(side - 0.5, -0.5)
         axes.set_aspect("equal")

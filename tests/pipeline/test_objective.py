@@ -158,6 +158,7 @@ def test_a_training_with_every_option_goes_on_as_if_unbroken(
         units=4,
         embedding_dropout=0.1,
         embedding_dropout_kind="element",
+        bidirectional=False,
         gru_dropout=0.1,
         recurrent_dropout=0.1,
     )
