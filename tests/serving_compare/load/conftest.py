@@ -19,15 +19,17 @@ from serving_compare.load.results import SEARCH, Http, Probe, RoundCapacity
 def toy_port() -> Iterator[int]:
     process = subprocess.Popen(
         [sys.executable, str(Path(__file__).with_name("toy_server.py"))],
+        stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
     )
-    assert process.stdout is not None
+    assert process.stdin is not None and process.stdout is not None
     try:
         yield int(process.stdout.readline())
     finally:
         process.kill()
         process.wait()
+        process.stdin.close()
         process.stdout.close()
 
 

@@ -70,8 +70,9 @@ async def main() -> None:
     server = await asyncio.start_server(serve, "127.0.0.1", 0, backlog=1024)
     sys.stdout.write(f"{server.sockets[0].getsockname()[1]}\n")
     sys.stdout.flush()
-    async with asyncio.timeout(300):  # outlives no test run that was killed
-        await server.serve_forever()
+    async with server:
+        # Outlives no test run: its end of the pipe closes with it, however it ends.
+        await asyncio.to_thread(sys.stdin.read)
 
 
 if __name__ == "__main__":
