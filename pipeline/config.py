@@ -13,8 +13,11 @@ from dataclasses import dataclass
 from typing import Any, Literal, Self, get_args
 
 Pooling = Literal["last", "max", "mean"]
-RecurrentKind = Literal["layer", "cell"]
-"""`keras.layers.GRU`, or the same step by step, `RNN(GRUCell)`."""
+RecurrentKind = Literal["auto", "layer", "cell", "hoisted"]
+"""`keras.layers.GRU`, that as `RNN(GRUCell)`, or our `FastGRU`; `auto` is the first
+on a GPU, the last on a CPU."""
+JitCompile = Literal["auto", "on", "off"]
+"""Whether XLA compiles the training step; `auto` measures whether the training is long enough."""
 DropoutKind = Literal["spatial", "element"]
 """What embedding dropout zeroes: whole columns of a text, or each element by itself."""
 ClassWeights = Literal["none", "balanced", "sqrt"]
@@ -299,9 +302,10 @@ class TrainConfig:
         num_predict: k of the top-k accuracy shown beside top-1.
         seed: Seeds weights, dropout and the order of the examples.
         deterministic: Trade speed for run-to-run identical weights.
-        jit_compile: Compile the training step with XLA.
-        cell: What runs the recurrence in training: `keras.layers.GRU` ("layer") or, to compare,
-            `RNN(GRUCell)` ("cell"). The trained weights and the saved model are the same.
+        jit_compile: Compile the training step with XLA. True and False of runs of before there
+            was an `auto` are `on` and `off`.
+        cell: What runs the recurrence in training. The mathematics, the weights and the saved
+            model, which is built by `layer`, are the same.
         monitor: Which validation metric decides about stopping and which epoch is kept: `top_1`,
             `top_k` of `num_predict`, or `cross_entropy`.
         weight_averaging: Decay of an exponential moving average of the weights, which is what is
@@ -328,8 +332,8 @@ class TrainConfig:
     num_predict: int = 3
     seed: int = 1
     deterministic: bool = False
-    jit_compile: bool = False
-    cell: RecurrentKind = "layer"
+    jit_compile: JitCompile = "auto"
+    cell: RecurrentKind = "auto"
     monitor: Monitor = "top_1"
     weight_averaging: float = 0.0
     class_weights: ClassWeights = "none"
@@ -356,7 +360,9 @@ class TrainConfig:
         _check_range("num_predict", self.num_predict, 1, 100)
         _check_range("seed", self.seed, 0, 2**31 - 1)
         _check_flag("deterministic", self.deterministic)
-        _check_flag("jit_compile", self.jit_compile)
+        if isinstance(self.jit_compile, bool):
+            object.__setattr__(self, "jit_compile", "on" if self.jit_compile else "off")
+        _check_choice("jit_compile", self.jit_compile, JitCompile)
         _check_choice("cell", self.cell, RecurrentKind)
         _check_choice("monitor", self.monitor, Monitor)
         _check_range("weight_averaging", self.weight_averaging, 0.0, 0.99999)
@@ -389,6 +395,10 @@ class TrainConfig:
         fields = _leave_out_defaults(self, _YOUNG_TRAIN_FIELDS)
         if fields.get("pretrained_sha256"):
             del fields["pretrained_embeddings"]
+        # As they stood in the names of the first runs, which knew two ways each.
+        fields["jit_compile"] = self.jit_compile == "on"
+        if self.cell != "cell":
+            fields.pop("cell", None)
         return fields
 
 

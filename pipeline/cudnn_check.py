@@ -62,7 +62,7 @@ DATA_CONDITIONS = (
         reason="cuDNN fails on it; here an empty text is one UNK",
     ),
     CudnnCondition(
-        setting="no XLA (--no-jit-compile)",
+        setting="no XLA (--jit-compile off)",
         wanted=None,
         reason="a layer on cuDNN cannot be compiled; Keras turns XLA off for the whole model",
     ),
@@ -76,13 +76,13 @@ def list_obstacles(settings: Mapping[str, Any], *, kind: RecurrentKind = "layer"
     Args:
         settings: `get_config()` of the layer, activations by name; what it leaves out has Keras's
             default.
-        kind: `layer` for `keras.layers.GRU`, `cell` for `RNN(GRUCell)`.
+        kind: `layer` for `keras.layers.GRU`, `cell` for `RNN(GRUCell)`, `hoisted` for `FastGRU`;
+            `auto` is `layer` wherever there is a GPU.
     """
     obstacles = []
-    if kind == "cell":
-        obstacles.append(
-            "RNN(GRUCell) runs step by step; only keras.layers.GRU is one cuDNN kernel"
-        )
+    if kind in ("cell", "hoisted"):
+        name = "RNN(GRUCell)" if kind == "cell" else "FastGRU"
+        obstacles.append(f"{name} runs step by step; only keras.layers.GRU is one cuDNN kernel")
     for condition in CONDITIONS:
         found = settings.get(condition.setting, condition.wanted)
         if found != condition.wanted:

@@ -11,9 +11,11 @@ from __future__ import annotations
 from typing import Any
 
 import keras
+import tensorflow as tf
 from keras import ops
 
 from pipeline.config import PAD_ID, ModelConfig, RecurrentKind
+from pipeline.fast_gru import FastGRU
 
 
 @keras.saving.register_keras_serializable(package="gatetable")
@@ -61,8 +63,9 @@ def build_model(config: ModelConfig, *, cell: RecurrentKind = "layer") -> keras.
 
     Args:
         config: Shape of the model.
-        cell: `cell` builds each layer as `RNN(GRUCell)`, to compare: the same weights in the same
-            order, other names within a layer, never on cuDNN. What is saved is built by `layer`.
+        cell: `hoisted` builds each layer as `FastGRU`, with the weights and names of `layer`, and
+            `cell` as `RNN(GRUCell)`, to compare: the same weights in the same order, other names
+            within a layer. Neither is ever on cuDNN. What is saved is built by `layer`.
 
     Returns:
         A functional model from `tokens`, (B, T) int32 right-padded with 0, to class
@@ -94,16 +97,23 @@ def build_model(config: ModelConfig, *, cell: RecurrentKind = "layer") -> keras.
     return keras.Model(tokens, probabilities, name="classifier")
 
 
+def choose_cell(cell: RecurrentKind) -> RecurrentKind:
+    """Return what `auto` is on this machine, and any other kind as it is."""
+    if cell != "auto":
+        return cell
+    return "layer" if tf.config.list_physical_devices("GPU") else "hoisted"
+
+
 def _build_layer(
     config: ModelConfig, cell: RecurrentKind, return_sequences: bool, *, name: str
 ) -> keras.layers.RNN:
     # Default activations, bias and reset_after=True: the form cuDNN, ONNX and the gate table all
     # share.
     dropouts = {"dropout": config.gru_dropout, "recurrent_dropout": config.recurrent_dropout}
-    if cell == "layer":
-        return keras.layers.GRU(
-            config.units, return_sequences=return_sequences, name=name, **dropouts
-        )
+    cell = choose_cell(cell)
+    if cell != "cell":
+        kind = FastGRU if cell == "hoisted" else keras.layers.GRU
+        return kind(config.units, return_sequences=return_sequences, name=name, **dropouts)
     inner = keras.layers.GRUCell(config.units, name="gru_cell", **dropouts)
     return keras.layers.RNN(inner, return_sequences=return_sequences, name=name)
 

@@ -15,6 +15,7 @@ import numpy as np
 from keras import ops
 
 from pipeline.config import ClassWeights, TrainConfig
+from pipeline.fused_adam import FusedAdamW
 
 WARM_UP_SHARE = 0.3
 """Share of the steps in which the learning rate rises; the rest falls along a cosine."""
@@ -47,7 +48,7 @@ class OneCycle(keras.optimizers.schedules.LearningRateSchedule):
 
 
 @keras.saving.register_keras_serializable(package="gatetable")
-class AveragingAdamW(keras.optimizers.AdamW):
+class AveragingAdamW(FusedAdamW):
     """AdamW that keeps a moving average of the weights and leaves it to the caller to use it.
 
     Keras's own puts the average into the model at the end of each `fit`; a resumed training fits
@@ -153,7 +154,7 @@ def compile_model(
             ema_momentum=training.weight_averaging,
         )
     else:
-        optimizer = keras.optimizers.AdamW(schedule, weight_decay=training.weight_decay)
+        optimizer = FusedAdamW(schedule, weight_decay=training.weight_decay)
     k = training.num_predict
     model.compile(
         optimizer=optimizer,
@@ -164,5 +165,5 @@ def compile_model(
             # The plain cross entropy: comparable between runs of different smoothing.
             keras.metrics.SparseCategoricalCrossentropy(name="cross_entropy"),
         ],
-        jit_compile=training.jit_compile,
+        jit_compile=training.jit_compile == "on",
     )

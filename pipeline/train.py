@@ -275,7 +275,7 @@ def make_evaluation(data: PreparedData, split: Split, training: TrainConfig) -> 
 
 
 def _choose_widths(training: TrainConfig) -> tuple[int, ...] | None:
-    return dataset.WIDTHS if training.jit_compile else None
+    return dataset.WIDTHS if training.jit_compile == "on" else None
 
 
 def share_threads(directions: int) -> None:

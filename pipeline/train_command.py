@@ -16,6 +16,7 @@ from pipeline.config import (
     ClassWeights,
     DropoutKind,
     EmbeddingInit,
+    JitCompile,
     ModelConfig,
     Monitor,
     RecurrentKind,
@@ -126,17 +127,19 @@ _TRAIN = TrainConfig()
 @click.option("--seed", default=_TRAIN.seed, show_default=True)
 @click.option("--deterministic/--fast", default=_TRAIN.deterministic, show_default=True)
 @click.option(
-    "--jit-compile/--no-jit-compile",
+    "--jit-compile",
+    type=click.Choice(get_args(JitCompile)),
     default=_TRAIN.jit_compile,
     show_default=True,
-    help="XLA. Pays on CPUs with AVX-512 and long trainings; costs seconds a batch shape.",
+    help="XLA, which costs seconds a batch shape. auto: timed at the start of a long training.",
 )
 @click.option(
     "--cell",
     type=click.Choice(get_args(RecurrentKind)),
     default=_TRAIN.cell,
     show_default=True,
-    help="keras.layers.GRU, or RNN(GRUCell) to compare; the saved model is the same.",
+    help="auto: keras.layers.GRU (layer) on a GPU, our faster loop (hoisted) on a CPU. The saved "
+    "model is the same.",
 )
 @cache_option
 @service_options

@@ -51,7 +51,7 @@ def test_a_model_config_names_the_field_out_of_range(fields: dict[str, Any], mes
         ({"label_smoothing": 1.0}, "label_smoothing: expected a value from 0.0 to 0.9, found 1.0"),
         ({"word_dropout": 1.0}, "word_dropout: expected a value from 0.0 to 0.9, found 1.0"),
         ({"deterministic": 1}, "deterministic: expected true or false, found 1"),
-        ({"jit_compile": None}, "jit_compile: expected true or false, found None"),
+        ({"jit_compile": None}, "jit_compile: expected one of auto, on, off, found None"),
         ({"patience": 0}, "patience: expected a value from 1 to 10000, found 0"),
         ({"num_predict": 0}, "num_predict: expected a value from 1 to 100, found 0"),
         ({"seed": -1}, "seed: expected a value from 0 to 2147483647, found -1"),
@@ -186,8 +186,24 @@ def test_dropouts_younger_than_the_first_runs_are_written_only_where_they_have_a
 
 
 def test_a_recurrence_of_another_kind_is_refused() -> None:
-    with pytest.raises(ValueError, match="cell: expected one of layer, cell, found 'lstm'"):
+    message = "cell: expected one of auto, layer, cell, hoisted, found 'lstm'"
+    with pytest.raises(ValueError, match=message):
         TrainConfig(cell="lstm")  # type: ignore[arg-type]
+
+
+def test_how_fast_a_run_trains_does_not_name_it() -> None:
+    key = TrainConfig().key_fields()
+    assert key["jit_compile"] is False
+    for same in ("layer", "hoisted", "auto"):
+        assert TrainConfig(cell=same).key_fields() == key
+    assert TrainConfig(jit_compile="off").key_fields() == key
+    assert TrainConfig(cell="cell").key_fields() == {**key, "cell": "cell"}
+
+
+def test_what_runs_kept_of_xla_before_it_could_be_measured_is_read() -> None:
+    assert TrainConfig(jit_compile=False).jit_compile == "off"  # type: ignore[arg-type]
+    assert TrainConfig(jit_compile=True).jit_compile == "on"  # type: ignore[arg-type]
+    assert TrainConfig(jit_compile="on").key_fields()["jit_compile"] is True
 
 
 def test_settings_of_older_data_folders_are_written_as_they_were() -> None:
