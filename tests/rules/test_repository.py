@@ -39,4 +39,4 @@ def test_every_module_begins_with_a_docstring() -> None:
         for path in (ROOT / stage).rglob("*.py"):
             docstring = ast.get_docstring(ast.parse(path.read_text(encoding="utf-8")))
             assert docstring, path
-            assert docstring.splitlines()[0].endswith((".", ":")), path
+            assert docstring.splitlines()[0].endswith((".", ":", "?")), path
