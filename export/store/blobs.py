@@ -57,7 +57,7 @@ class Part:
 def choose_part_bytes(size: int, part_bytes: int) -> int:
     """Return the size of a file's parts: `part_bytes`, larger where there would be too many."""
     least = -(-size // MAX_PARTS)
-    return max(part_bytes, -(-least // MIB) * MIB)
+    return part_bytes if least <= part_bytes else -(-least // MIB) * MIB
 
 
 def hash_parts(blob: Blob, part_bytes: int) -> list[Part]:

@@ -68,6 +68,15 @@ def known_errors() -> Iterator[None]:
     except RefusedError as err:
         click.echo(f"error: {err}", err=True)
         sys.exit(1)
+    except ModuleNotFoundError as err:
+        if err.name not in ("boto3", "botocore", "cryptography"):
+            raise
+        click.echo(
+            f"error: expected the package {err.name}, found none. Run "
+            "`pip install 'gatetable[store]'`.",
+            err=True,
+        )
+        sys.exit(2)
     except (StoreError, BundleError, OSError) as err:
         click.echo(f"error: {err}", err=True)
         sys.exit(2)
@@ -104,14 +113,10 @@ def open_store(location: Location, endpoint_url: str | None, deadline: Deadline)
     """Return the bucket, importing boto3 only now.
 
     Raises:
-        StoreError: boto3 is missing, or its settings cannot be used.
+        StoreError: Its settings cannot be used.
     """
-    try:
-        from export.store.s3 import ObjectStore
-    except ImportError as err:
-        raise StoreError(
-            f"s3: expected the package boto3, found: {err}. Run `pip install 'gatetable[store]'`."
-        ) from err
+    from export.store.s3 import ObjectStore
+
     return ObjectStore(location, endpoint_url=endpoint_url or None, deadline=deadline)
 
 

@@ -175,15 +175,16 @@ def _event(version: int, why: str) -> dict[str, Any]:
 def _see(folder: Path) -> list[dict[str, Any]]:
     """Return the history with what was published since its last line, which nobody wrote down."""
     events, latest = read_history(folder), read_latest(folder)
-    last = events[-1]["version"] if events else 0
-    if latest is not None and latest > last:
+    if latest is None or (events and events[-1]["version"] == latest):
+        return events
+    known = max((event["version"] for event in events), default=0)
+    if latest > known:
         # Exports publish in order, and each moves `latest` to its own version.
-        between = sorted(number for number in iterate_versions(folder) if last < number < latest)
-        events += [_event(number, "export") for number in (*between, latest)]
-    elif latest is not None and latest < last:
-        # By hand, or by a rollback that was killed before it wrote its line.
-        events.append(_event(latest, "rollback"))
-    return events
+        between = sorted(number for number in iterate_versions(folder) if known < number < latest)
+        return events + [_event(number, "export") for number in (*between, latest)]
+    # By hand, or by a move that was killed before it wrote its line.
+    back = latest in stack_versions(events)
+    return [*events, _event(latest, "rollback" if back else "export")]
 
 
 def _move(folder: Path, events: list[dict[str, Any]]) -> None:
