@@ -62,6 +62,7 @@ def make_inputs(
         shape = [size or open_ for size, open_ in zip(tensor.shape, open_sizes, strict=True)]
         dtype = np.dtype(keras.backend.standardize_dtype(tensor.dtype))
         padding = 0.0
+        values: Any
         if dtype.kind == "b":
             values = rng.random(shape) < 0.7
         elif dtype.kind in "iu":
