@@ -41,7 +41,7 @@ from export.store.versions import promote, read_latest
 from pipeline.run_folder import check_run_name
 
 if TYPE_CHECKING:
-    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+    from export.store.signing import PublicKey
 
 PARTIAL = ".pull-"
 DEFAULT_MAX_BYTES = 8 * 2**30
@@ -139,7 +139,7 @@ def pull_artifact(
     artifacts: Path,
     progress: Progress,
     *,
-    public_keys: Sequence[Ed25519PublicKey] = (),
+    public_keys: Sequence[PublicKey] = (),
     max_bytes: int = DEFAULT_MAX_BYTES,
 ) -> PullResult:
     """Fetch, check and publish a version, or find that it is there and whole.

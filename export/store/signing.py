@@ -30,6 +30,7 @@ from export.store.errors import SignatureError, StoreError
 from export.store.files import signature_path, sync_folder, write_whole
 
 PUBLIC_KEY_VARIABLE = "GATETABLE_PUBLIC_KEY"
+PublicKey = Ed25519PublicKey
 MAX_KEY_FILE_BYTES = 64 * 1024
 _PUBLIC_BLOCK = re.compile(rb"-----BEGIN PUBLIC KEY-----.*?-----END PUBLIC KEY-----\s*", re.DOTALL)
 

@@ -99,24 +99,26 @@ def test_an_artifact_is_named_by_folder_or_name_or_being_the_only_one(
     assert done.output == f"{folder}: would delete 2; there are 1, 2, 3.\n"
 
 
-def test_the_other_commands_need_neither_boto3_nor_cryptography() -> None:
+@pytest.mark.parametrize(
+    ("package", "options", "message"),
+    [
+        (
+            "cryptography",
+            "'--sign', 'key'",
+            "signatures: expected the package cryptography, found: import of cryptography",
+        ),
+        ("boto3", "", "error: expected the package boto3, found none. Run `pip install"),
+    ],
+)
+def test_the_stage_imports_without_the_libraries_of_the_store(
+    package: str, options: str, message: str
+) -> None:
     code = (
-        "import sys\n"
-        "sys.modules.update({name: None for name in ('boto3', 'botocore', 'cryptography')})\n"
-        "from export.__main__ import main\n"
-        "main(['upload', 'x', 's3://bucket/x', '--sign', 'key'])\n"
+        f"import sys; sys.modules[{package!r}] = None; from export.__main__ import main; "
+        f"main(['upload', 'x', 's3://bucket/x', {options}])"
     )
     done = subprocess.run(
         [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=120
     )
-    assert done.returncode == 2
-    assert "expected the package cryptography, found: import of cryptography" in done.stderr
-    done = subprocess.run(
-        [sys.executable, "-c", code.replace(", '--sign', 'key'", "")],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        timeout=120,
-    )
-    assert done.returncode == 2
-    assert "error: expected the package boto3, found none. Run `pip install" in done.stderr
+    assert done.returncode == 2, done.stderr
+    assert message in done.stderr

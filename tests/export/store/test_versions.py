@@ -1,12 +1,10 @@
 from __future__ import annotations
 
-import json
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
+from click.testing import CliRunner
 
 from export.bundle import read_artifact, write_latest
 from export.store.errors import DamageError, StoreError
@@ -20,7 +18,8 @@ from export.store.versions import (
     rollback,
     stack_versions,
 )
-from tests.export.store.conftest import ROOT, MakeArtifact
+from export.store.versions_command import promote_command, prune_command
+from tests.export.store.conftest import MakeArtifact
 
 
 @pytest.fixture
@@ -175,23 +174,12 @@ def test_a_stack_takes_back_the_last_move() -> None:
     assert stack_versions([*moves, event(2, "rollback"), event(1, "rollback")]) == [1]
 
 
-def run(*arguments: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "export", *arguments],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        timeout=120,
-    )
-
-
 def test_the_commands_move_and_delete_what_they_say(folder: Path) -> None:
-    done = run("promote", str(folder / "2"))
-    assert (done.returncode, done.stdout) == (0, f"{folder}/latest names 2.\n")
-    done = run("prune", str(folder), "--keep", "1")
-    assert (done.returncode, done.stdout) == (0, f"{folder}: deleted 1, 3; there remain 2, 4.\n")
-    done = run("promote", str(folder))
-    assert (done.returncode, done.stdout) == (2, "")
-    assert "expected an artifact's folder and the number of a version" in done.stderr
-    history = [json.loads(line) for line in (folder / "history.jsonl").read_text().splitlines()]
-    assert history[-1]["why"] == "promote"
+    runner = CliRunner()
+    done = runner.invoke(promote_command, [str(folder / "2")])
+    assert (done.exit_code, done.output) == (0, f"{folder}/latest names 2.\n")
+    done = runner.invoke(prune_command, [str(folder), "--keep", "1"])
+    assert done.output == f"{folder}: deleted 1, 3; there remain 2, 4.\n"
+    done = runner.invoke(promote_command, [str(folder)])
+    assert done.exit_code == 2
+    assert "expected an artifact's folder and the number of a version" in done.output
