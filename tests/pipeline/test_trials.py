@@ -7,7 +7,15 @@ from xml.etree import ElementTree
 
 from rich.console import Console
 
-from pipeline.trials import Trial, draw_pareto, find_pareto, make_table
+from pipeline.trials import (
+    FailedTrial,
+    Trial,
+    draw_pareto,
+    find_best_within,
+    find_pareto,
+    make_failure_table,
+    make_table,
+)
 
 
 def trial(name: str, score: float, latency_us: float | None, table_mb: float = 10.0) -> Trial:
@@ -46,3 +54,29 @@ def test_the_plot_is_the_same_each_time_and_says_the_best_in_words() -> None:
     assert drawn == draw_pareto(TRIALS)
     ElementTree.fromstring(drawn)
     assert "the best, 1xBiGRU(96) E=128 max, reaches 80.00 %." in drawn
+
+
+def test_the_best_within_a_time_is_the_best_score_that_keeps_it() -> None:
+    for goal_us, found in ((10, "cheap"), (25, "cheap"), (30, "dear")):
+        best = find_best_within(TRIALS, goal_us)
+        assert best is not None
+        assert best.trial_id == found
+    assert find_best_within(TRIALS, 9.9) is None
+    assert find_best_within([trial("untimed", 0.9, None, 1.0)], 25) is None
+
+
+def test_a_failed_trial_is_listed_with_its_reason() -> None:
+    failed = FailedTrial(
+        trial_id="2",
+        values={**TRIALS[0].values, "learning_rate": 0.0078},
+        table_mb=1.0,
+        latency_us=None,
+        failure="the loss became nan in epoch 1",
+    )
+    console = Console(file=io.StringIO(), width=100)
+    console.print(make_failure_table([failed]))
+    output = console.file.getvalue()  # type: ignore[attr-defined]
+    for cell in ("1xBiGRU(96) E=128 max", "0.0078", "the loss became nan in epoch 1"):
+        assert cell in output
+    assert failed.to_json()["score"] is None
+    assert TRIALS[0].to_json()["failure"] is None
