@@ -80,7 +80,12 @@ class RunEvaluation:
                 fingerprint=str(fields["fingerprint"]),
                 calibration=fields["calibration"],
                 mistakes=tuple(Mistake(**mistake) for mistake in fields["mistakes"]),
-                splits={name: _split_from_json(split) for name, split in fields["splits"].items()},
+                # The file has its keys sorted; people read the validation first.
+                splits={
+                    name: _split_from_json(fields["splits"][name])
+                    for name in ("validation", "test")
+                    if name in fields["splits"]
+                },
             )
         except (KeyError, TypeError, ValueError, AttributeError) as err:
             raise RunError(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import types
 from pathlib import Path
 from typing import Any
 
@@ -112,3 +113,28 @@ def test_a_state_of_before_steps_were_kept_is_understood(model: Any, tmp_path: P
     checkpoint = Checkpoint(tmp_path, patience=9)
     checkpoint.restore(model)
     assert (checkpoint.epochs_done, checkpoint.steps_done) == (EPOCHS, 0)
+
+
+@pytest.mark.parametrize(
+    ("monitor", "curve", "best_epoch"),
+    [
+        ("val_top_1", [0.5, 0.7, 0.7, 0.6], 1),
+        ("val_top_3", [0.5, 0.7, 0.7, 0.8], 3),
+        ("val_cross_entropy", [0.9, 0.4, 0.4, 0.6], 1),
+    ],
+)
+def test_the_monitored_metric_decides_which_epoch_is_best(
+    monitor: str, curve: list[float], best_epoch: int, tmp_path: Path
+) -> None:
+    from pipeline.checkpoint import Checkpoint
+
+    checkpoint = Checkpoint(tmp_path, patience=2, monitor=monitor)
+    checkpoint._save = lambda: None  # type: ignore[method-assign]
+    logs = {"val_top_1": 0.1, "val_top_3": 0.1, "val_cross_entropy": 0.1}
+    for epoch, value in enumerate(curve):
+        # The first of equals is kept; behind the second epoch after it patience is at its end.
+        assert not checkpoint.is_finished
+        checkpoint.set_model(types.SimpleNamespace(stop_training=False))
+        checkpoint.on_epoch_end(epoch, {**logs, monitor: value})
+    assert checkpoint.best_epoch == best_epoch
+    assert checkpoint.is_finished == (len(curve) - 1 - best_epoch >= 2)

@@ -61,6 +61,36 @@ def test_cells_have_the_layers_weights_in_order_and_its_answers(shape: dict[str,
     np.testing.assert_allclose(cells(tokens).numpy(), layers(tokens).numpy(), rtol=0, atol=1e-6)
 
 
+def test_dropouts_are_where_the_config_wants_them_and_change_no_answer() -> None:
+    from pipeline.model import build_model, list_recurrent_layers
+
+    plain = build(layers=2)
+    dropped = build(
+        layers=2,
+        embedding_dropout=0.2,
+        embedding_dropout_kind="element",
+        gru_dropout=0.1,
+        recurrent_dropout=0.3,
+    )
+    assert type(dropped.get_layer("embedding_dropout")).__name__ == "Dropout"
+    spatial = build(embedding_dropout=0.2).get_layer("embedding_dropout")
+    assert type(spatial).__name__ == "SpatialDropout1D"
+    settings = [layer.get_config() for layer in list_recurrent_layers(dropped)]
+    assert len(settings) == 4
+    assert {(one["dropout"], one["recurrent_dropout"]) for one in settings} == {(0.1, 0.3)}
+    dropped.set_weights(plain.get_weights())
+    tokens = np.array([[5, 6, 7, 9], [8, 0, 0, 0]], "int32")
+    np.testing.assert_array_equal(dropped(tokens).numpy(), plain(tokens).numpy())
+    draws = [dropped(tokens, training=True).numpy() for _ in range(2)]
+    assert not np.array_equal(*draws)
+    cells = build_model(
+        ModelConfig(vocab_size=9, num_classes=2, gru_dropout=0.1, recurrent_dropout=0.3),
+        cell="cell",
+    )
+    inner = list_recurrent_layers(cells)[0].cell
+    assert (inner.dropout, inner.recurrent_dropout) == (0.1, 0.3)
+
+
 def test_recurrent_layers_are_listed_one_by_one() -> None:
     from pipeline.model import build_model, list_recurrent_layers
 

@@ -34,6 +34,7 @@ CONFINED = {
     },
     "ray": {"export/score_ray.py"},
     "matplotlib": {"pipeline/plots.py", "serving_compare/plots.py"},
+    "gensim": {"pipeline/embedding_init.py"},
     "psutil": {"pipeline/ablation/worker.py"},
     "fasttext": {"pipeline/baselines/fasttext_grid.py"},
     "sklearn": {"pipeline/baselines/linear_svm.py", "pipeline/data_card/label_noise.py"},

@@ -20,7 +20,9 @@ SCHEMA = json.loads(
 def test_an_evaluation_survives_json_and_keeps_to_the_schema(evaluation: RunEvaluation) -> None:
     fields = json.loads(json.dumps(evaluation.to_json(), allow_nan=False))
     jsonschema.validate(fields, SCHEMA)
-    assert RunEvaluation.from_json(fields, place="here") == evaluation
+    read = RunEvaluation.from_json(fields, place="here")
+    assert read == evaluation
+    assert list(read.splits) == ["validation", "test"]
 
 
 def test_schema_is_one_and_knows_every_field(evaluation: RunEvaluation) -> None:
