@@ -23,6 +23,7 @@ from rich.table import Table
 from export.bundle import Artifact, BundleError, find_artifact
 from export.compression import DEFAULT_MAX_ACCURACY_LOSS, Option, list_options
 from export.difference import AgreementError
+from export.layout_command import layout_command
 from export.lookup import ArtifactError
 from export.lookup.config import RecurrentDtype, TableDtype
 from export.model_card import FORM_PATHS, describe_word_table
@@ -154,6 +155,7 @@ def main() -> None:
 main.add_command(score_command)
 main.add_command(wheel_command)
 main.add_command(rewrite_command)
+main.add_command(layout_command)
 for _command in (upload_command, pull_command, keygen_command):
     main.add_command(_command)
 for _command in (list_command, promote_command, rollback_command, prune_command):
