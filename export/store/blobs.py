@@ -149,9 +149,10 @@ def send_file(store: ObjectStore, blob: Blob, parts: list[Part], count: Count) -
     else:
         try:
             _send_parts(store, blob, parts, count)
-        except MissingObjectError:
-            # Somebody else completed the same content, and cleared up behind it.
-            if store.find(blob.key) is None:
+        except StoreError:
+            # Somebody else completed the same content, and cleared up behind it: most stores then
+            # say that there is no such upload. All of them have the object.
+            if not is_stored(store.find(blob.key), blob, expected_etag(parts)):
                 raise
     if not is_stored(store.find(blob.key), blob, expected_etag(parts)):
         raise DamageError(

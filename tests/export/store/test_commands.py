@@ -105,7 +105,7 @@ def test_an_artifact_is_named_by_folder_or_name_or_being_the_only_one(
         (
             "cryptography",
             "'--sign', 'key'",
-            "signatures: expected the package cryptography, found: import of cryptography",
+            "signatures: expected the package cryptography, found: No module named",
         ),
         ("boto3", "", "error: expected the package boto3, found none. Run `pip install"),
     ],
