@@ -27,6 +27,7 @@ from pipeline import dataset
 from pipeline.accounting import Account
 from pipeline.cache_folder import CacheConfig
 from pipeline.checkpoint import SAVE_EVERY_S, Checkpoint
+from pipeline.compute_plan import PLAN_FILE, plan_compute, settle
 from pipeline.config import ModelConfig, TrainConfig
 from pipeline.data_folder import PreparedData, Split
 from pipeline.distributed.replicas import Replicas
@@ -40,7 +41,7 @@ from pipeline.evaluation.evaluate import (
 from pipeline.evaluation.fields import RunEvaluation
 from pipeline.evaluation.files import write_evaluation
 from pipeline.evaluation.predictions import Predictions
-from pipeline.model import build_model
+from pipeline.model import build_model, choose_cell
 from pipeline.objective import AverageValidator, compile_model, use_averaged_weights
 from pipeline.progress_bar import ProgressBar
 from pipeline.run_folder import (
@@ -263,6 +264,15 @@ def make_stream(
     )
 
 
+def read_batches(
+    data: PreparedData, training: TrainConfig, count: int
+) -> list[tuple[np.ndarray, np.ndarray]]:
+    """Return the first batches of a training, each padded to its longest row."""
+    plain = dataclasses.replace(training, jit_compile="off")
+    stream = make_stream(data, plain).dataset.take(count)
+    return [(ids.numpy(), labels.numpy()) for ids, labels in stream]
+
+
 def make_evaluation(data: PreparedData, split: Split, training: TrainConfig) -> tf.data.Dataset:
     """Make one pass over a split of `data`, padded as the training is."""
     return dataset.make_evaluation_dataset(
@@ -371,7 +381,16 @@ def _fit(
     else:
         start_embedding(model, data, training, console)
 
-    validation = make_evaluation(data, data.validation, training)
+    plan = plan_compute(
+        partial,
+        model,
+        training,
+        steps_left=(training.num_epochs - checkpoint.epochs_done) * steps - checkpoint.steps_done,
+        read_batches=lambda count: read_batches(data, training, count),
+    )
+    settled = settle(model, training, plan)
+    console.print(str(plan), highlight=False, soft_wrap=True)
+    validation = make_evaluation(data, data.validation, settled)
     k = training.num_predict
     tensorboard = keras.callbacks.TensorBoard(partial / "logs", write_graph=False)
     callbacks = [checkpoint, tensorboard]
@@ -384,7 +403,7 @@ def _fit(
         start_step = checkpoint.steps_done
         stream = make_stream(
             data,
-            training,
+            settled,
             cache=cache,
             service=None if start_step else service,
             start_epoch=checkpoint.epochs_done,
@@ -428,6 +447,7 @@ def _fit(
     write_words(partial / "words.txt", _rank_train_words(data))
     for path in (*partial.glob("*.weights.h5"), partial / "checkpoint.json"):
         path.unlink()
+    (partial / PLAN_FILE).unlink(missing_ok=True)
     if target.exists():
         remove_run(target)
     account.end_lap("write")
@@ -462,6 +482,8 @@ def _fit(
             **account.to_json(),
             "examples": examples,
             "examples_per_s": examples / account.seconds["train"],
+            "cell": choose_cell(training.cell),
+            "compute": plan.to_json(),
         },
     )
     replicas.wait()

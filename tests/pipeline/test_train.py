@@ -126,6 +126,7 @@ def test_a_run_tells_what_it_cost(run: Any, data: Any) -> None:
     assert spent["examples"] == 3 * data.train.count
     assert spent["examples_per_s"] == spent["examples"] / spent["seconds"]["train"]
     assert spent["peak_bytes"] > 10**8  # TensorFlow alone takes more
+    assert spent["cell"] == "hoisted" and not spent["compute"]["is_compiled"]
 
 
 def test_a_finished_run_is_not_trained_again(run: Any, data: Any) -> None:
