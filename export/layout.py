@@ -99,7 +99,7 @@ def format_text_config(name: str, num_classes: int) -> str:
     )
 
 
-TEXT_MODEL = f'''"""A lookup folder in Triton's Python backend: texts in, probabilities and labels out.
+TEXT_MODEL = f'''"""A lookup folder in Triton's Python backend: texts in, labels out.
 
 Needs numpy and sentencepiece in the server's Python.
 """

@@ -39,6 +39,8 @@ def test_the_result_table_is_that_of_the_committed_report() -> None:
 def test_every_link_leads_to_a_file() -> None:
     documents = [ROOT / "README.md", *(ROOT / "docs").rglob("*.md")]
     for document in documents:
+        if "node_modules" in document.parts:  # what npm installed for docs/loaders
+            continue
         for target in re.findall(r"\]\(([^)#]+)[^)]*\)", document.read_text(encoding="utf-8")):
             if "://" not in target:
                 assert (document.parent / target).exists(), f"{document}: {target}"
