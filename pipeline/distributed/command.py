@@ -34,9 +34,10 @@ def train_workers(workers: int, train_options: tuple[str, ...]) -> None:
     Example: python -m pipeline train-workers -n 2 --units 256 --num-epochs 12
     """
     from pipeline.data_options import prepare_data
-    from pipeline.distributed.launcher import run_workers
+    from pipeline.distributed.launcher import check_count, run_workers
     from pipeline.train_command import train
 
+    check_count(workers)
     # Once, here: with its progress bar, and with the errors of options before any process begins.
     with train.make_context("train", list(train_options)) as context:
         options = dict(context.params)

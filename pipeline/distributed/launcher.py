@@ -23,7 +23,7 @@ from pipeline.run_folder import RunError
 Notify = Callable[[str], None]
 END_TIMEOUT_S = 5.0
 """A worker whose stdin closed ends within milliseconds; after this it is killed."""
-FAREWELL_S = 10.0
+FAREWELL_S = 5.0
 """Workers notice a lost one too: who was lost first is told by who ended first, so what the others
 say within this time is still passed on."""
 MAX_WORKERS = 64
@@ -69,6 +69,19 @@ class _Worker:
             self.process.stdout.close()
 
 
+def check_count(count: int) -> None:
+    """Refuse a number of workers out of range.
+
+    Raises:
+        ValueError: It is not from 2 to 64.
+    """
+    if not 2 <= count <= MAX_WORKERS:
+        raise ValueError(
+            f"workers: expected 2 to {MAX_WORKERS}, found {count}. One process is plain "
+            "`python -m pipeline train`."
+        )
+
+
 def find_addresses(count: int) -> list[str]:
     """Return so many `127.0.0.1:port` at which nothing listens at the moment."""
     with contextlib.ExitStack() as held:
@@ -109,11 +122,7 @@ def run_workers(
         ValueError: `count` is out of range.
         KeyboardInterrupt: Ctrl-C; all were ended.
     """
-    if not 2 <= count <= MAX_WORKERS:
-        raise ValueError(
-            f"workers: expected 2 to {MAX_WORKERS}, found {count}. One process is plain "
-            "`python -m pipeline train`."
-        )
+    check_count(count)
     addresses = find_addresses(count)
     workers: list[_Worker] = []
     try:

@@ -164,11 +164,10 @@ class Replicas:
         except _LOST as err:
             if self.cluster is None:
                 raise
-            first_line = str(err.message).strip().partition("\n")[0]
             raise RunError(
                 f"{self.cluster.name}: expected {len(self.cluster.addresses)} workers until the "
-                f"end, found one of them gone ({type(err).__name__}: {first_line[:160]}). See the "
-                "output of the others. Started again, all go on after the last finished epoch."
+                f"end, found one of them gone ({type(err).__name__}). See the output of the "
+                "others. Started again, all of them go on after the last finished epoch."
             ) from err
 
 
