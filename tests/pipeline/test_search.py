@@ -1,137 +1,264 @@
-"""The search: trials are kept, extended, and end in hyperparameters that `train` takes."""
+"""The search: trials are kept, extended, killed, failed, and end in what `train` takes."""
 
 from __future__ import annotations
 
 import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import filelock
 import pytest
 
-from pipeline.config import PrepareConfig, TrainConfig
+from pipeline.config import TrainConfig
 from pipeline.cost_model import ServingBudget
+from pipeline.data_folder import PreparedData
 from pipeline.run_folder import RunError
 
 pytestmark = pytest.mark.slow
 
-TRAINING = TrainConfig(num_epochs=1, batch_size=64, num_predict=2)
+# One step an epoch, so that each model is traced once.
+TRAINING = TrainConfig(num_epochs=1, batch_size=512, num_predict=2)
+
+ZYGOTE = """
+import os, sys
+from pathlib import Path
+from pipeline.config import TrainConfig
+from pipeline.data_folder import read_prepared
+from pipeline.search import SearchConfig, search
+
+data = read_prepared(Path(sys.argv[1]))
+training = TrainConfig(num_epochs=1, batch_size=512, num_predict=2, deterministic=True)
+for line in sys.stdin:
+    if not (pid := os.fork()):
+        search(data, training, Path(line.strip()), SearchConfig(max_trials=3, name="it"))
+        os._exit(0)
+    print(pid, flush=True)
+    print(os.waitpid(pid, 0)[1], flush=True)
+"""
 
 
-@pytest.fixture(scope="module")
-def data(tmp_path_factory: pytest.TempPathFactory) -> Any:
-    from pipeline.prepare import prepare
-    from pipeline.tables.source import resolve_source
+class Zygote:
+    """A process with everything imported, which forks searches: TensorFlow is read once."""
 
-    folder = tmp_path_factory.mktemp("data")
-    rows = [
-        f"the {('cat', 'saw')[i % 2]} number {i},{('animal', 'tool')[i % 2]}" for i in range(200)
+    def __init__(self, data: Path) -> None:
+        self.process = subprocess.Popen(
+            [sys.executable, "-c", ZYGOTE, str(data)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+
+    def start(self, tuners: Path) -> int:
+        """Begin or go on with a search; returns its process id."""
+        assert self.process.stdin and self.process.stdout
+        print(tuners, file=self.process.stdin, flush=True)
+        return int(self.process.stdout.readline())
+
+    def wait(self) -> int:
+        """Return how the search ended, as `os.waitpid` has it."""
+        assert self.process.stdout
+        return int(self.process.stdout.readline())
+
+
+@pytest.fixture
+def zygote(prepared: PreparedData) -> Iterator[Zygote]:
+    found = Zygote(prepared.folder)
+    with found.process:
+        yield found
+        assert found.process.stdin
+        found.process.stdin.close()
+
+
+def wait_for_writes(path: Path, count: int) -> None:
+    """Wait until a file was replaced so many times; the suite's timeout ends a wait in vain."""
+    seen = path.stat().st_ino if path.is_file() else None
+    while count:
+        time.sleep(0.001)
+        if path.is_file() and path.stat().st_ino != seen:
+            seen, count = path.stat().st_ino, count - 1
+
+
+def test_a_search_that_is_killed_again_and_again_ends_as_the_unbroken_one(
+    zygote: Zygote, tmp_path: Path
+) -> None:
+    zygote.start(tmp_path / "whole")
+    assert zygote.wait() == 0
+    whole = tmp_path / "whole" / "it"
+
+    killed = tmp_path / "killed" / "it"
+    dice = random.Random(8)
+    outcomes: dict[Path, bytes] = {}
+    # Writes of the state until the kill: as a trial begins, as it ends, as the next one begins.
+    for writes, most_s in ((1, 0.0), (1, 0.4), (2, 0.0), (3, 0.1), (1, 0.6), (2, 0.01)):
+        pid = zygote.start(killed.parent)
+        wait_for_writes(killed / "keras_tuner" / "oracle.json", writes)
+        time.sleep(dice.uniform(0, most_s))
+        os.kill(pid, signal.SIGKILL)
+        assert zygote.wait() == signal.SIGKILL
+        for path, content in outcomes.items():  # a finished trial is not run again
+            assert path.read_bytes() == content
+        outcomes = {path: path.read_bytes() for path in killed.glob("keras_tuner/*/outcome.json")}
+    zygote.start(killed.parent)
+    assert zygote.wait() == 0
+    for path, content in outcomes.items():
+        assert path.read_bytes() == content
+    for name in ("trials.json", "best.json"):
+        assert (killed / name).read_bytes() == (whole / name).read_bytes()
+    trials = json.loads((killed / "trials.json").read_text())
+    assert sorted(trial["trial_id"] for trial in trials) == ["0", "1", "2"]
+
+
+def test_a_search_is_extended_and_failures_are_listed_and_stop_nothing(
+    prepared: PreparedData, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import numpy as np
+
+    from pipeline import trial_runner
+    from pipeline.search import SearchConfig, search
+
+    # The first trial has no room, the second begins from no numbers, the third is as it should.
+    attempts = 0
+    build_model, start_embedding = trial_runner.build_model, trial_runner.start_embedding
+
+    def build(*arguments: Any, **options: Any) -> Any:
+        nonlocal attempts
+        attempts += 1
+        if attempts == 1:
+            raise MemoryError("cannot allocate 9 GB\nand more of that")
+        return build_model(*arguments, **options)
+
+    def start(model: Any, *arguments: Any) -> None:
+        start_embedding(model, *arguments)
+        if attempts == 2:
+            embeddings = model.get_layer("embedding").embeddings
+            embeddings.assign(np.full(embeddings.shape, np.nan, "float32"))
+
+    monkeypatch.setattr(trial_runner, "build_model", build)
+    monkeypatch.setattr(trial_runner, "start_embedding", start)
+    with pytest.raises(
+        RunError, match="expected a trial that finishes, found 1 failed and none finished: Memory"
+    ):
+        search(prepared, TRAINING, tmp_path, SearchConfig(max_trials=1))
+    found = search(prepared, TRAINING, tmp_path, SearchConfig(max_trials=3))
+    assert attempts == 3
+    assert [(trial.trial_id, trial.failure) for trial in found.failed] == [
+        ("0", "MemoryError: cannot allocate 9 GB"),
+        ("1", "the loss became nan in epoch 1"),
     ]
-    (folder / "things.csv").write_text("\n".join(["title,category", *rows]), encoding="utf-8")
-    config = PrepareConfig(vocab_size=80, max_tokens=16, shards=1)
-    return prepare(resolve_source(path=folder / "things.csv"), config, folder / "things")
-
-
-def test_a_search_is_extended_without_repeating_trials(data: Any, tmp_path: Path) -> None:
-    from pipeline.search import search
-
-    first = search(data, TRAINING, tmp_path, max_trials=1)
-    second = search(data, TRAINING, tmp_path, max_trials=2)
-    assert len(first.trials) == 1
-    assert len(second.trials) == 2
-    assert first.trials[0] in second.trials
-    scores = [trial.score for trial in second.trials]
-    assert scores == sorted(scores, reverse=True)
-    best = json.loads(second.best_path.read_text())
-    assert best == second.trials[0].values
-    assert {"units", "pooling", "learning_rate", "label_smoothing"} <= set(best)
-
-
-@pytest.mark.parametrize("algorithm", ["hyperband", "bayesian"])
-def test_no_model_beyond_the_budget_is_tried(data: Any, tmp_path: Path, algorithm: Any) -> None:
-    from pipeline.search import search
-
-    most_mb = 2 * data.vocab_size * 3 * 32 * 4 / 1e6  # two directions of 32, or one of 64
-    found = search(
-        data,
-        TRAINING,
-        tmp_path,
-        algorithm=algorithm,
-        max_trials=2,
-        budget=ServingBudget(max_table_mb=most_mb),
-    )
-    assert found.trials
-    assert all(trial.table_mb <= most_mb for trial in found.trials)
+    (trial,) = found.trials
+    best = json.loads(found.best_path.read_text())
+    assert best == {**trial.values, "batch_size": 512}
+    assert {"units", "pooling", "learning_rate", "weight_averaging", "gru_dropout"} <= set(best)
     stored = json.loads((found.folder / "trials.json").read_text())
-    assert [trial["table_mb"] for trial in stored] == [trial.table_mb for trial in found.trials]
+    assert [each["score"] for each in stored] == [trial.score, None, None]
+    assert stored[1]["failure"] == "MemoryError: cannot allocate 9 GB"
     assert (found.folder / "pareto.svg").read_text().startswith("<svg")
 
 
-def test_values_are_drawn_until_they_keep_the_budget_or_the_space_is_empty() -> None:
-    from keras_tuner import Objective
+def test_hyperband_goes_on_from_the_weights_of_the_round_before(
+    prepared: PreparedData, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import numpy as np
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-    from pipeline.search import _BudgetedRandom
+    from pipeline.cost_model import CostModel
+    from pipeline.search import SearchConfig, search
 
-    oracle = _BudgetedRandom(objective=Objective("val_top_1", "max"), max_trials=3, seed=1)
-    oracle.admits = lambda values: values["units"] < 100
-
-    oracle.hyperparameters.Choice("units", [32, 256])
-    oracle._max_collisions = 50
-    for number in range(5):
-        found = oracle.populate_space(str(number))
-        assert found["status"] == "RUNNING"
-        assert found["values"]["units"] == 32
-    oracle.admits = lambda values: False
-    assert oracle.populate_space("last")["status"] == "STOPPED"
+    # One trial a round instead of up to three: a bracket of two rounds, and one of one.
+    monkeypatch.setattr("pipeline.oracles._Hyperband._get_size", lambda self, bracket, number: 1)
+    sizes, times = np.array([16.0, 256.0]), np.array([1.0, 16.0])
+    cost_model = CostModel(sizes, times, times, sizes, times / 1000, 0.0, "test")
+    most_mb = 2 * prepared.vocab_size * 3 * 32 * 4 / 1e6  # two directions of 32, or one of 64
+    found = search(
+        prepared,
+        TrainConfig(num_epochs=3, batch_size=512, num_predict=2),
+        tmp_path,
+        SearchConfig(
+            algorithm="hyperband",
+            budget=ServingBudget(max_table_mb=most_mb, tokens=2, cost_model=cost_model),
+        ),
+    )
+    state = json.loads((found.folder / "keras_tuner" / "oracle.json").read_text())["state"]
+    rounds = [
+        trial["hyperparameters"]["values"].get("tuner/round") for trial in state["trials"].values()
+    ]
+    assert rounds == [0, 1, 0]
+    (first, second) = list(state["trials"].values())[:2]
+    assert second["hyperparameters"]["values"]["tuner/trial_id"] == first["trial_id"]
+    assert found.failed == ()
+    assert all(trial.table_mb <= most_mb for trial in found.trials)
+    # The best within each time stands in a file of its own, where one keeps it.
+    for goal_us in (10, 25):
+        within = [each for each in found.trials if each.cost <= goal_us]
+        path = found.best_within_path(goal_us)
+        assert path.is_file() == bool(within)
+        if within:
+            assert json.loads(path.read_text())["units"] == within[0].values["units"]
+    logs = found.folder / "logs"
+    shown = EventAccumulator(str(logs)).Reload()
+    assert list(shown.PluginTagToContent("hparams")) == ["_hparams_/experiment"]
+    shown = EventAccumulator(str(logs / first["trial_id"])).Reload()
+    assert list(shown.PluginTagToContent("hparams")) == ["_hparams_/session_start_info"]
+    tags = {"search/validation_top_1", "search/predicted_us", "search/table_mb"}
+    assert tags <= set(shown.Tags()["tensors"])
+    assert {path.name for path in logs.iterdir() if path.is_dir()} == set(state["trials"])
 
 
 def test_a_budget_that_nothing_keeps_is_refused_before_anything_is_built(
-    data: Any, tmp_path: Path
+    prepared: PreparedData, tmp_path: Path
 ) -> None:
-    from pipeline.search import search
+    from pipeline.search import SearchConfig, search
 
+    budget = ServingBudget(max_table_mb=0.001)
     with pytest.raises(
         ValueError, match=r"budget: expected at least .* one GRU\(16\): .* MB; found"
     ):
-        search(data, TRAINING, tmp_path, budget=ServingBudget(max_table_mb=0.001))
+        search(prepared, TRAINING, tmp_path, SearchConfig(budget=budget))
     assert list(tmp_path.iterdir()) == []
 
 
-def test_the_batch_size_is_searched_where_it_is_asked_for(data: Any, tmp_path: Path) -> None:
-    from pipeline.search import search
-
-    found = search(data, TRAINING, tmp_path, max_trials=1, draws_batch_size=True)
-    assert found.trials[0].values["batch_size"] in (128, 256, 512)
-
-
-def test_two_searches_do_not_share_a_folder(data: Any, tmp_path: Path) -> None:
-    from pipeline.search import search
+def test_two_searches_do_not_share_a_folder(prepared: PreparedData, tmp_path: Path) -> None:
+    from pipeline.search import SearchConfig, open_search, search
 
     (tmp_path / "mine").mkdir()
+    config = SearchConfig(name="mine")
     with (
         filelock.FileLock(tmp_path / "mine" / ".lock"),
         pytest.raises(RunError, match="another process is searching here"),
     ):
-        search(data, TRAINING, tmp_path, name="mine")
+        search(prepared, TRAINING, tmp_path, config)
+    with open_search(prepared, TRAINING, tmp_path, config):
+        pass
+    other = TrainConfig(num_epochs=2, batch_size=512, num_predict=2)
+    with pytest.raises(RunError, match="same data and settings, found one of others. Choose"):
+        search(prepared, other, tmp_path, config)
+    (tmp_path / "old" / "keras_tuner").mkdir(parents=True)
+    with pytest.raises(RunError, match="search of this version, found one of an earlier"):
+        search(prepared, TRAINING, tmp_path, SearchConfig(name="old"))
 
 
-def test_a_search_refuses_no_trials_and_names_that_leave_its_folder(
-    data: Any, tmp_path: Path
-) -> None:
-    from pipeline.search import search
+def test_a_search_refuses_no_trials_and_names_that_leave_its_folder() -> None:
+    from pipeline.search import SearchConfig
 
     with pytest.raises(ValueError, match="max_trials: expected at least 1, found 0"):
-        search(data, TRAINING, tmp_path, max_trials=0)
+        SearchConfig(max_trials=0)
     with pytest.raises(ValueError, match="name: expected 1 to 100 letters"):
-        search(data, TRAINING, tmp_path, name="../elsewhere")
-    assert list(tmp_path.iterdir()) == []
+        SearchConfig(name="../elsewhere")
 
 
-def test_every_point_of_the_space_is_a_model() -> None:
-    import keras_tuner
+def test_a_worker_without_the_chiefs_folder_says_what_it_needs(
+    prepared: PreparedData, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from pipeline.search import SearchConfig, search_as_worker
+    from pipeline.tune_progress import Silence
 
-    from pipeline.search import sample_config
-
-    hp = keras_tuner.HyperParameters()
-    config = sample_config(hp, vocab_size=100, num_classes=3)
-    assert (config.units, config.bidirectional, config.pooling) == (96, True, "max")
+    monkeypatch.setenv("KERASTUNER_TUNER_ID", "worker1")
+    with pytest.raises(RunError, match="expected the folder of the chief's search, found none"):
+        search_as_worker(prepared, TRAINING, tmp_path, SearchConfig(), Silence())
