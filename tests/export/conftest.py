@@ -23,6 +23,10 @@ from tests.export.tiny import (
     write_tiny_run,
 )
 
+_SIDES = {"before": {"ece": 0.0543, "nll": 0.7751}, "after": {"ece": 0.0121, "nll": 0.7612}}
+CALIBRATION: dict[str, Any] = {"temperature": 0.8, "note": None, "test": _SIDES}
+"""What `run.json` of `tiny_run` says; its head is divided by that temperature."""
+
 
 @pytest.fixture(scope="session")
 def tokenizer_model() -> bytes:
@@ -51,10 +55,16 @@ def hollow_run(tmp_path: Path, tokenizer_model: bytes) -> Run:
 def make_run(tokenizer_model: bytes) -> Callable[..., Run]:
     """Return a function that writes a whole tiny run (slow tests only)."""
 
-    def make(folder: Path, config: ModelConfig | None = None, **changes: Any) -> Run:
+    def make(
+        folder: Path, config: ModelConfig | None = None, *, temperature: float = 1.0, **changes: Any
+    ) -> Run:
+        from pipeline.evaluation.temperature import fold_temperature
+
         config = config or make_config()
         folder.mkdir(parents=True)
-        make_keras_model(config).save(folder / "model.keras")
+        model = make_keras_model(config)
+        fold_temperature(model, temperature)
+        model.save(folder / "model.keras")
         return write_tiny_run(folder, config, tokenizer_model, **changes)
 
     return make
@@ -62,9 +72,21 @@ def make_run(tokenizer_model: bytes) -> Callable[..., Run]:
 
 @pytest.fixture(scope="session")
 def tiny_run(tmp_path_factory: pytest.TempPathFactory, make_run: Callable[..., Run]) -> Run:
-    """A whole tiny run: bidirectional, max pooling, dropout layers present (slow tests only)."""
+    """A whole tiny run: bidirectional, max pooling, calibrated, with every dropout (slow tests)."""
     build = tmp_path_factory.mktemp("build")
-    return make_run(build / "runs" / "tiny", make_config(embedding_dropout=0.1, head_dropout=0.1))
+    config = make_config(
+        embedding_dropout=0.1,
+        head_dropout=0.1,
+        embedding_dropout_kind="element",
+        gru_dropout=0.1,
+        recurrent_dropout=0.1,
+    )
+    return make_run(
+        build / "runs" / "tiny",
+        config,
+        temperature=CALIBRATION["temperature"],
+        calibration=CALIBRATION,
+    )
 
 
 @pytest.fixture(scope="session")

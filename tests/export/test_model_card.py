@@ -9,7 +9,7 @@ import pytest
 
 from export.bundle import read_artifact
 from export.model_card import FORM_PATHS, describe_word_table
-from pipeline.run_folder import describe_calibration
+from pipeline.run_folder import Run, describe_calibration
 
 
 @pytest.mark.slow
@@ -72,6 +72,7 @@ def test_the_reason_for_no_word_table_is_told() -> None:
 
 
 @pytest.mark.slow
-def test_the_card_tells_of_the_calibration(published: Path) -> None:
+def test_the_card_tells_of_the_calibration(published: Path, tiny_run: Run) -> None:
     card = " ".join((published / "MODEL_CARD.md").read_text().split())
-    assert describe_calibration({}) in card
+    assert tiny_run.calibration["temperature"] == 0.8
+    assert describe_calibration(tiny_run.calibration) in card

@@ -19,6 +19,7 @@ from export.lookup import LookupConfig, Probe, load_lookup, write_lookup
 from export.onnx_graph import build_onnx
 from export.runtimes import load_keras_reference, pad_ids
 from pipeline.config import ModelConfig
+from pipeline.run_folder import Run as PipelineRun
 from tests.export.tiny import LABELS, MAX_TOKENS, make_config, make_keras_model, make_weights
 
 pytestmark = pytest.mark.slow
@@ -132,3 +133,29 @@ def test_every_form_gives_what_keras_gives(
     record_property("max_abs_probability_diff", float(found))
     assert max(found.values()) <= TOLERANCE, found
     assert max(found.values()) > 0, "expected rounding differences: were all forms really run?"
+
+
+def test_a_calibrated_run_is_calibrated_in_every_form(
+    published: Path, tiny_run: PipelineRun
+) -> None:
+    from export.bundle import read_artifact
+    from pipeline.evaluation.logits import predict_logits
+    from pipeline.evaluation.measures import log_softmax
+
+    rows = [row or [1] for row in make_rows()]
+    # The weights of `tiny_run` before its temperature was folded in.
+    logits = predict_logits(make_keras_model(tiny_run.model), rows)
+    expected = np.exp(log_softmax(logits / tiny_run.calibration["temperature"]))
+    ids, lengths = pad_ids(rows)
+    import onnx
+
+    forms = {
+        "lookup": load_lookup(published / "lookup").probabilities(ids, lengths),
+        "onnx": run_onnxruntime(onnx.load(published / "model.onnx"))(ids, lengths),
+    }
+    for form, found in forms.items():
+        np.testing.assert_allclose(found, expected, rtol=0, atol=TOLERANCE, err_msg=form)
+    # The gate of the export has held all the others to the same model.
+    parity = read_artifact(published).manifest["parity"]["backends"]
+    assert {"saved_model", "saved_model_text", "tf2onnx", "lookup_numpy"} <= set(parity)
+    assert max(one["max_abs_probability_diff"] for one in parity.values()) <= TOLERANCE
