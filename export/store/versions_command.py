@@ -73,7 +73,7 @@ def _list_folder(folder: Path) -> None:
         )
     rows = [(name, row) for name, each in names.items() for row in versions.list_versions(each)]
     table = Table()
-    for column in ("artifact", "version", "", "size", "top-1", "signed", "published, UTC"):
+    for column in ("artifact", "version", "", "size", "top-1", "signature", "published, UTC"):
         right = column in ("version", "size", "top-1")
         table.add_column(column, justify="right" if right else "left", no_wrap=True)
     for name, row in rows:
@@ -83,7 +83,7 @@ def _list_folder(folder: Path) -> None:
             "latest" if row.is_latest else "",
             "" if row.size is None else format_bytes(row.size),
             "" if row.top_1 is None else f"{row.top_1:.2%}",
-            "yes" if row.is_signed else "",
+            "there" if row.is_signed else "",
             f"{row.published:%Y-%m-%d %H:%M}",
         )
     Console().print(table)

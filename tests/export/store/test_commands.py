@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
+from export.__main__ import main
 from export.store.signing_command import keygen_command
 from export.store.transfer_command import pull_command, upload_command
 from export.store.versions_command import list_command, prune_command, rollback_command
@@ -67,6 +68,12 @@ def test_keygen_writes_a_pair_and_refuses_to_do_so_twice(runner: CliRunner, tmp_
     done = runner.invoke(keygen_command, [str(path)])
     assert done.exit_code == 2
     assert "team.pem: expected no file, found one. Choose another name." in done.output
+
+
+def test_export_asks_for_its_key_before_it_begins(runner: CliRunner, tmp_path: Path) -> None:
+    done = runner.invoke(main, ["export", "--sign", str(tmp_path / "none.pem")])
+    assert done.exit_code == 2
+    assert "none.pem: expected a key in PEM, found No such file" in done.output
 
 
 def test_list_shows_what_is_there(runner: CliRunner, make_artifact: MakeArtifact) -> None:

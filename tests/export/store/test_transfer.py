@@ -20,7 +20,7 @@ from typing import Any
 
 import pytest
 
-from export.bundle import BundleError, hash_file, read_artifact
+from export.bundle import ORACLE_FILE, BundleError, hash_file, read_artifact
 from export.store.blobs import MIB
 from export.store.deadline import Deadline, run_all
 from export.store.errors import ConflictError, DamageError, SignatureError, StoreError
@@ -431,6 +431,17 @@ def test_a_damaged_folder_is_not_sent(
     with pytest.raises(BundleError, match="model.onnx: expected sha256"):
         upload(folder, address, server.endpoint)
     assert list_keys(server, address) == []
+
+
+def test_what_may_be_deleted_from_an_artifact_need_not_travel(
+    server: Server, address: str, make_artifact: MakeArtifact, tmp_path: Path
+) -> None:
+    folder = make_artifact()
+    (folder / ORACLE_FILE).unlink()
+    upload(folder, address, server.endpoint)
+    result = pull(address, tmp_path / "there", server.endpoint)
+    assert not (result.folder / ORACLE_FILE).exists()
+    assert read_all(result.folder) == read_all(folder)
 
 
 def test_what_lies_there_already_is_verified_or_refused(
