@@ -41,6 +41,7 @@ from export.store.versions_command import (
     prune_command,
     rollback_command,
 )
+from export.text_onnx_command import text_onnx_command
 from export.tf2onnx_graph import OracleError
 from export.verify import verify_artifact
 from export.wheel_command import wheel_command
@@ -156,6 +157,7 @@ main.add_command(score_command)
 main.add_command(wheel_command)
 main.add_command(rewrite_command)
 main.add_command(layout_command)
+main.add_command(text_onnx_command)
 for _command in (upload_command, pull_command, keygen_command):
     main.add_command(_command)
 for _command in (list_command, promote_command, rollback_command, prune_command):
