@@ -131,7 +131,7 @@ def train(
         RunError: Another process trains this run, a finished run of this name has other
             settings, or a worker of the cluster was lost.
         ServiceError: The data service failed; what was trained until then is kept.
-        ValueError: Config and data do not fit.
+        ValueError: Config, data and replicas do not fit.
     """
     if service is not None and training.deterministic:
         raise ValueError(
@@ -155,6 +155,11 @@ def train(
             "data_service: expected none where several workers train together, found "
             f"{service.address}: it gives each of them the rows in another order. Leave out "
             "--data-service."
+        )
+    if training.jit_compile == "on" and replicas.strategy is not None:
+        raise ValueError(
+            "jit_compile: expected auto or off where several devices train together, found on. "
+            "Leave it out, or pass --strategy none."
         )
     training = pin_embeddings(training)
     name = name or make_run_name(data, model_config, training)

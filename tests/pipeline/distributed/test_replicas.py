@@ -171,7 +171,7 @@ def test_a_killed_worker_ends_the_others_and_the_rerun_gives_the_run_of_one_proc
     assert sorted(path.name for path in runs.iterdir()) == [".together.lock", "latest", "together"]
 
 
-def test_a_data_service_is_refused_for_several_workers(prepared: PreparedData) -> None:
+def test_what_several_workers_cannot_use_is_refused(prepared: PreparedData) -> None:
     from pipeline.distributed.replicas import Replicas
     from pipeline.service.config import ServiceConfig
     from pipeline.train import train
@@ -183,12 +183,19 @@ def test_a_data_service_is_refused_for_several_workers(prepared: PreparedData) -
     )
     with pytest.raises(ValueError, match=message):
         train(
-            prepared,
-            config,
-            TrainConfig(**SETTINGS),
-            Path("never"),
+            *(prepared, config, TrainConfig(**SETTINGS), Path("never")),
             service=ServiceConfig(address="grpc://127.0.0.1:5050"),
             replicas=Replicas(cluster=Cluster(addresses=("a:1", "b:1"), index=0)),
+        )
+    message = (
+        r"jit_compile: expected auto or off where several devices train together, found on\. "
+        r"Leave it out, or pass --strategy none\."
+    )
+    several: Any = object()  # looked at by nothing but `is None` until then
+    with pytest.raises(ValueError, match=message):
+        train(
+            *(prepared, config, TrainConfig(**SETTINGS, jit_compile="on"), Path("never")),
+            replicas=Replicas(several),
         )
 
 
