@@ -118,14 +118,15 @@ def _parse_state(path: Path) -> Any:
 def read_state(folder: Path) -> tuple[dict[str, Any] | None, str | None]:
     """Return the newest whole state of the search in `folder`.
 
-    A torn file is moved aside, so that nothing whole is ever replaced by it.
+    Torn files are moved aside, so that nothing whole is ever replaced by one.
 
     Returns:
-        The state, None where none was ever written; and one line to tell a person when the newest
-        was not whole.
+        The state; None where none was ever written or none is whole: a search that begins anew
+        draws the same values, and trials whose outcome stands are not run again. And one line to
+        tell a person when the newest was not whole.
 
     Raises:
-        RunError: Files are there, but none is whole, or a newer program wrote them.
+        RunError: A newer program wrote it.
     """
     torn = []
     for path in (folder / STATE_FILE, folder / PREVIOUS_FILE):
@@ -134,20 +135,15 @@ def read_state(folder: Path) -> tuple[dict[str, Any] | None, str | None]:
         try:
             state = _parse_state(path)
         except (ValueError, RecursionError) as err:  # UnicodeDecodeError and JSON's are ValueErrors
-            reason = str(err)[:80]
-            torn.append(f"{path.name} is torn ({reason})")
+            torn.append(f"{path.name} is torn ({str(err)[:80]})")
+            path.replace(path.with_name(f"{path.name}.torn"))
             continue
         if not torn:
             return state, None
-        newest = folder / STATE_FILE
-        newest.replace(newest.with_name(f"{STATE_FILE}.torn"))
         return state, f"{folder}: {torn[0]}; going on from {path.name}, one change older."
     if torn:
-        raise RunError(
-            f"{folder}: expected a whole {STATE_FILE} or {PREVIOUS_FILE}, found that "
-            f"{' and '.join(torn)}. Delete the folder {folder.parent} to search anew, or choose "
-            "another --name."
-        )
+        note = f"{folder}: {' and '.join(torn)}; drawing anew, finished trials are not run again."
+        return None, note
     return None, None
 
 

@@ -87,11 +87,11 @@ class DurableOracle(keras_tuner.Oracle):
         """Go on from the newest whole state; returns a line to tell a person, if there is one.
 
         Raises:
-            RunError: No file of the state is whole.
+            RunError: The state is of a newer program, or of another kind.
         """
         state, note = read_state(self.folder)
         if state is None:
-            return None
+            return note
         try:
             self.trials = {
                 trial_id: TunerTrial.from_state(fields)

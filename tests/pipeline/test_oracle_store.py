@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -91,15 +92,22 @@ def test_a_state_that_is_missing_leaves_the_one_before_it(folder: Path) -> None:
     assert read_state(folder) == (OLD, None)
 
 
-def test_two_torn_states_are_an_error_and_no_new_search(folder: Path) -> None:
+def test_two_torn_states_are_moved_aside_and_said_so(folder: Path) -> None:
     for name in (STATE_FILE, PREVIOUS_FILE):
         (folder / name).write_bytes(b"{")
-    with pytest.raises(
-        RunError,
-        match=r"expected a whole oracle.json or oracle.previous.json, found that oracle.json is "
-        r"torn \(.*\) and oracle.previous.json is torn .* Delete the folder .*search to search",
-    ):
-        read_state(folder)
+    state, note = read_state(folder)
+    assert state is None
+    assert note is not None
+    assert re.search(
+        r"oracle.json is torn \(.*\) and oracle.previous.json is torn \(.*\); drawing anew, "
+        r"finished trials are not run again\.$",
+        note,
+    )
+    assert read_state(folder) == (None, None)
+    assert {path.name for path in folder.glob("*.torn")} == {
+        "oracle.json.torn",
+        "oracle.previous.json.torn",
+    }
 
 
 def test_a_state_of_a_newer_program_is_refused(folder: Path) -> None:

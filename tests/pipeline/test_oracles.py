@@ -125,12 +125,17 @@ def test_a_search_that_is_killed_at_each_of_its_writes_is_the_unbroken_one(
     assert runs == Counter(dict.fromkeys((name for name, *_ in expected), 1))
 
 
-def test_a_torn_state_repeats_no_trial_either(tmp_path: Path) -> None:
-    oracle = make(tmp_path)
+@pytest.mark.parametrize("algorithm", ["random", "hyperband"])
+@pytest.mark.parametrize("torn", [["oracle.json"], ["oracle.json", "oracle.previous.json"]])
+def test_torn_states_repeat_no_trial_either(
+    tmp_path: Path, algorithm: str, torn: list[str]
+) -> None:
+    oracle = make(tmp_path, algorithm)
     runs: Counter[str] = Counter()
     run(oracle, runs)
-    (oracle.folder / "oracle.json").write_bytes(b'{"schema_version": 1, "sta')
-    again = make(tmp_path)
+    for name in torn:
+        (oracle.folder / name).write_bytes(b'{"schema_version": 1, "sta')
+    again = make(tmp_path, algorithm)
     note = again.restore()
     assert note is not None
     assert "oracle.json is torn" in note

@@ -172,7 +172,9 @@ def test_hyperband_goes_on_from_the_weights_of_the_round_before(
     from pipeline.search import SearchConfig, search
 
     # One trial a round instead of up to three: a bracket of two rounds, and one of one.
-    monkeypatch.setattr("pipeline.oracles._Hyperband._get_size", lambda self, bracket, number: 1)
+    monkeypatch.setattr(
+        "pipeline.oracles._Hyperband._get_size", lambda self, bracket_num, round_num: 1
+    )
     sizes, times = np.array([16.0, 256.0]), np.array([1.0, 16.0])
     cost_model = CostModel(sizes, times, times, sizes, times / 1000, 0.0, "test")
     most_mb = 2 * prepared.vocab_size * 3 * 32 * 4 / 1e6  # two directions of 32, or one of 64
