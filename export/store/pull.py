@@ -305,6 +305,7 @@ def _fetch_one(
         fetch_file(store, blob, count)
     except MissingObjectError as err:
         if name in OPTIONAL_FILES:
+            begun.unlink(missing_ok=True)
             count(blob.size)
             return
         raise DamageError(

@@ -6,6 +6,7 @@ the latter. What moto does not check (secrets, clocks) is skipped there and says
 
 from __future__ import annotations
 
+import functools
 import os
 import shutil
 import socket
@@ -38,6 +39,7 @@ class Server:
     endpoint: str
     kind: str
 
+    @functools.cache  # noqa: B019  (one server a run)
     def client(self, access: str = "AKTEST", secret: str = "SKTEST") -> Any:
         import boto3
         from botocore.config import Config
