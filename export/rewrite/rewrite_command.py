@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import importlib
 import sys
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,22 +21,37 @@ if TYPE_CHECKING:
     from export.rewrite.bench import Timing
 
 
-def _load(path: Path) -> Any:
+def _load(path: Path, modules: Sequence[str]) -> Any:
     """Load a Keras model, without the right to run code that the file brings.
 
+    Args:
+        path: The file.
+        modules: Python modules to import first: those that register the model's own classes.
+
     Raises:
-        RewriteError: It is no model that this Keras reads.
+        RewriteError: A module cannot be imported, or it is no model that this Keras reads.
     """
     import_tensorflow()
     import keras
 
+    for module in modules:
+        try:
+            importlib.import_module(module)
+        except ImportError as err:
+            raise RewriteError(
+                f"--import {module}: expected a Python module, found: {err}. Call this from the "
+                "folder that holds it, or install it."
+            ) from err
     try:
         return keras.models.load_model(path, compile=False, safe_mode=True)
     except (OSError, TypeError, ValueError, KeyError, AttributeError) as err:
-        reason = (str(err).strip().splitlines() or [type(err).__name__])[0]
+        lines = str(err).strip().splitlines() or [type(err).__name__]
+        # Keras wraps what is missing into sentences about its own methods.
+        reason = next((line for line in lines if "Could not locate" in line), lines[0])
         raise RewriteError(
-            f"{path}: expected a Keras model of layers that Keras knows, found: {reason} "
-            "Models with classes of your own: call `export.rewrite.convert(model)` in Python."
+            f"{path}: expected a Keras model of layers that Keras knows, found: {reason.strip()} "
+            "Models with classes of your own: register them (keras.saving."
+            "register_keras_serializable) and name their module with --import."
         ) from err
 
 
@@ -52,8 +69,17 @@ def _print_timings(console: Console, timings: list[Timing]) -> None:
 @click.argument("model", type=click.Path(path_type=Path, exists=True))
 @click.argument("out", type=click.Path(path_type=Path, dir_okay=False))
 @click.option("--force", is_flag=True, help="Replace OUT if it is there.")
+@click.option(
+    "--import",
+    "modules",
+    multiple=True,
+    metavar="MODULE",
+    help="Import a Python module first: one that registers the model's own classes.",
+)
 @click.option("--bench", is_flag=True, help="Also time it beside what tf2onnx alone makes of it.")
-def rewrite_command(model: Path, out: Path, force: bool, bench: bool) -> None:
+def rewrite_command(
+    model: Path, out: Path, force: bool, modules: tuple[str, ...], bench: bool
+) -> None:
     """Turn any Keras 3 model with GRU layers into ONNX with fused GRU operators.
 
     MODEL is a .keras file (or .h5), not of this project's making: functional or Sequential, GRUs
@@ -71,7 +97,7 @@ def rewrite_command(model: Path, out: Path, force: bool, bench: bool) -> None:
         if not out.parent.is_dir():
             raise RewriteError(f"{out.parent}: expected a folder, found none. Make it first.")
         with Console(stderr=True).status("Loading") as status:
-            loaded = _load(model)
+            loaded = _load(model, modules)
             from export.rewrite.conversion import convert_model
             from export.rewrite.parity import check_parity
 

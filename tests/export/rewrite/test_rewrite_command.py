@@ -82,7 +82,38 @@ def test_a_model_that_brings_code_is_not_loaded(tmp_path: Path) -> None:
     assert result.exit_code == 2
     assert "expected a Keras model of layers that Keras knows, found: " in result.stderr
     assert "Lambda" in result.stderr
-    assert "call `export.rewrite.convert(model)` in Python." in result.stderr
+    assert "name their module with --import." in result.stderr
+
+
+def test_classes_of_ones_own_come_from_a_module_that_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "own_layers.py").write_text(
+        "import keras\n\n\n"
+        '@keras.saving.register_keras_serializable("own")\n'
+        "class Twice(keras.layers.Layer):\n"
+        "    def call(self, x):\n"
+        "        return x * 2\n"
+    )
+    path, out = tmp_path / "own.keras", tmp_path / "own.onnx"
+    code = (
+        "import keras, own_layers; x = keras.Input((None, 3), name='x'); "
+        f"keras.Model(x, keras.layers.GRU(4)(own_layers.Twice()(x))).save({str(path)!r})"
+    )
+    subprocess.run([sys.executable, "-c", code], cwd=tmp_path, check=True, capture_output=True)
+    result = run_cli(path, out)
+    assert result.exit_code == 2
+    assert "Could not locate class 'Twice'" in result.stderr
+    monkeypatch.syspath_prepend(tmp_path)
+    result = run_cli(path, out, "--import", "own_layers")
+    assert result.exit_code == 0, result.output
+    assert onnx.load(out).graph.input[0].name == "x"
+    result = run_cli(path, out, "--force", "--import", "no_such_layers")
+    assert result.exit_code == 2
+    assert result.stderr == (
+        "error: --import no_such_layers: expected a Python module, found: No module named "
+        "'no_such_layers'. Call this from the folder that holds it, or install it.\n"
+    )
 
 
 def test_a_missing_folder_is_bad_input(model_path: Path, tmp_path: Path) -> None:
