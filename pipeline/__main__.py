@@ -27,6 +27,7 @@ from pipeline.runs_command import runs_command
 from pipeline.service.command import data_service_command
 from pipeline.tables.source import DataError
 from pipeline.train_command import train
+from pipeline.training_bench.command import train_bench
 from pipeline.tune_command import tune
 from pipeline.tune_workers_command import tune_workers
 
@@ -67,6 +68,7 @@ cli.add_command(evaluate_command)
 cli.add_command(import_cudnn)
 cli.add_command(runs_command)
 cli.add_command(train)
+cli.add_command(train_bench)
 cli.add_command(train_workers)
 cli.add_command(tune)
 cli.add_command(tune_workers)

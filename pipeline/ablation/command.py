@@ -140,7 +140,7 @@ def ablation(
         "model": model.to_json(),
         "training": training.to_json(),
         "latencies": latencies,
-        "machine": _describe_machine(),
+        "machine": describe_machine(),
         "versions": {
             library: version(library) for library in ("tensorflow", "tensorflow-text", "keras")
         },
@@ -236,7 +236,8 @@ def _show_progress(console: Console) -> Iterator[Any]:
         yield advance
 
 
-def _describe_machine() -> dict[str, Any]:
+def describe_machine() -> dict[str, Any]:
+    """Return the processor's name, the cores this process may use, and the system."""
     cpu = platform.processor()
     info = Path("/proc/cpuinfo")
     if info.is_file():
