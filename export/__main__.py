@@ -33,6 +33,7 @@ from export.rewrite.rewrite_command import rewrite_command
 from export.score_command import score_command
 from export.sizes import format_bytes
 from export.store.errors import StoreError
+from export.store.files import signature_path
 from export.store.signing_command import keygen_command, load_signing_key, sign_option
 from export.store.transfer_command import pull_command, upload_command
 from export.store.versions_command import (
@@ -236,6 +237,7 @@ def export_command(
             )
         if sign is not None:
             sign(result.artifact.folder)
+            click.echo(f"Signed: {signature_path(result.artifact.folder)}", err=True)
     artifact = result.artifact
     parity = artifact.manifest["parity"]["backends"]
     _print_forms(
