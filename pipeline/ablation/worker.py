@@ -193,7 +193,7 @@ def _train(
     training: TrainConfig,
     job: dict[str, Any],
 ) -> dict[str, Any]:
-    model = build_model(model_config)
+    model = build_model(model_config, cell=training.cell)
     total_steps = training.num_epochs * count_steps(len(sample.classes), training.batch_size)
     compile_model(model, training, num_classes=model_config.num_classes, total_steps=total_steps)
     endless = epochs.dataset.repeat() if epochs.steps is None else epochs.dataset
