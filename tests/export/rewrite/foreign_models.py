@@ -198,7 +198,11 @@ MODELS: tuple[Callable[[], Any], ...] = (
     *(unrolled_fixed_length, multi_head_attention, convolution_then_gru, self_attention),
     *(gru_then_convolution,),
 )
-"""Every second one, from the second on, is tried by the quick tests: together they cover all."""
+QUICK = (
+    *(encoder_decoder, bidirectional_stacked, cell_in_rnn_residual, gru_backwards_masked),
+    *(reset_before, shared_and_nested, masking_layer, attention_pooling),
+)
+"""Those that the tests try every time: together they need every part of the conversion."""
 
 
 def build(make: Callable[[], Any]) -> Any:

@@ -3,6 +3,7 @@ from __future__ import annotations
 import keras
 import numpy as np
 import onnx
+import onnx.reference
 import onnxruntime
 import pytest
 from onnx import TensorProto, helper, numpy_helper
@@ -42,6 +43,39 @@ def test_the_masks_feature_holds_the_update_gate_alone() -> None:
     weights = read_operator(layer).input_weights(masked=True)
     assert weights.shape == (1, 6, 4)
     assert weights[0, :, -1].tolist() == [HOLD, HOLD, 0, 0, 0, 0]
+
+
+@pytest.mark.parametrize(("weight", "is_exact"), [(20, False), (100, True), (HOLD, True)])
+def test_380_held_steps_change_nothing_in_three_runtimes(weight: float, is_exact: bool) -> None:
+    import openvino
+
+    rng = np.random.default_rng(0)
+    kernel = rng.normal(size=(1, 48, 9)).astype(np.float32)
+    kernel[:, :, -1] = 0
+    kernel[:, :16, -1] = weight
+    recurrent = (rng.normal(size=(1, 48, 16)) / 2).astype(np.float32)
+    bias = rng.normal(size=(1, 96)).astype(np.float32)
+    node = helper.make_node(
+        "GRU", ["x", "W", "R", "B"], ["y"], hidden_size=16, linear_before_reset=1
+    )
+    graph = helper.make_graph(
+        [node],
+        "one",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, [400, 3, 9])],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, [400, 1, 3, 16])],
+        [numpy_helper.from_array(v, n) for n, v in (("W", kernel), ("R", recurrent), ("B", bias))],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=8)
+    x = rng.normal(size=(400, 3, 9)).astype(np.float32)
+    x[:20, :, -1], x[20:, :, -1] = 0, 1
+    content, core = model.SerializeToString(), openvino.Core()
+    precise = {"INFERENCE_PRECISION_HINT": "f32"}
+    for y in (
+        onnxruntime.InferenceSession(content).run(None, {"x": x})[0],
+        onnx.reference.ReferenceEvaluator(model).run(None, {"x": x})[0],
+        core.compile_model(core.read_model(content), "CPU", precise)([x])[0],
+    ):
+        assert (np.abs(y[-1] - y[19]).max() == 0) == is_exact
 
 
 def test_without_reset_after_the_recurrent_bias_is_zero() -> None:
