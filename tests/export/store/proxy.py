@@ -23,12 +23,14 @@ class Proxy:
         requests: First lines of what was asked, in order.
         on_request: Called with the number of a request, from 1, before it is forwarded.
         drip_s: Seconds between two bytes of every answer; 0 for at once.
+        cut_at: Bytes of answers on one connection after which it is closed, once; None for never.
     """
 
     def __init__(self, target: int) -> None:
         self.requests: list[str] = []
         self.on_request: Callable[[int], None] = lambda number: None
         self.drip_s = 0.0
+        self.cut_at: int | None = None
         self._target = target
         self._lock = threading.Lock()
         self._listener = socket.create_server(("127.0.0.1", 0))
@@ -72,7 +74,17 @@ class Proxy:
         self._pump(source, sink, self._note, lambda: 0.0)
 
     def _answer(self, source: socket.socket, sink: socket.socket) -> None:
-        self._pump(source, sink, lambda data: None, lambda: self.drip_s)
+        passed = 0
+
+        def note(data: bytes) -> None:
+            nonlocal passed
+            passed += len(data)
+            with self._lock:
+                if self.cut_at is not None and passed > self.cut_at:
+                    self.cut_at = None
+                    raise ConnectionError("cut, as a test asked")
+
+        self._pump(source, sink, note, lambda: self.drip_s)
 
     def _pump(
         self,

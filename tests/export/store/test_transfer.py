@@ -275,6 +275,33 @@ def test_a_pull_keeps_whole_files_and_beginnings_of_an_interrupted_one(
     assert result.fetched_bytes < 2 * MIB
 
 
+def test_cut_connections_are_tried_again_and_a_file_goes_on_where_it_was_cut(
+    server: Server,
+    address: str,
+    proxy: Proxy,
+    make_artifact: MakeArtifact,
+    tmp_path: Path,
+    large_content: bytes,
+) -> None:
+    folder = make_artifact(large=large_content)
+
+    def cut(number: int) -> None:
+        if number in (2, 9, 14, 24):
+            raise ConnectionError("cut, as a test asked")
+
+    proxy.on_request = cut
+    assert upload(folder, address, proxy.endpoint).is_latest
+    assert len(proxy.requests) > 24
+    proxy.on_request = lambda number: None
+    proxy.requests.clear()
+    proxy.cut_at = 3 * MIB
+    result = pull(address, tmp_path / "there", proxy.endpoint)
+    assert proxy.cut_at is None
+    assert read_all(result.folder) == read_all(folder)
+    sha256 = read_artifact(folder).manifest["files"]["lookup/gate_table.npy"]["sha256"]
+    assert sum(sha256 in line for line in proxy.requests) == 2
+
+
 def test_of_sixteen_publishers_of_one_version_one_wins_and_the_others_say_so(
     server: Server, address: str, make_artifact: MakeArtifact
 ) -> None:
