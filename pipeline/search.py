@@ -190,7 +190,9 @@ class OpenSearch:
 
     def _make_hyperparameters(self, trial: Trial) -> dict[str, Any]:
         # The epochs are not among them: a trial's are few, so that there are many trials.
-        return {"batch_size": self.setup.training.batch_size, **trial.values}
+        training = self.setup.training
+        fixed = {"batch_size": training.batch_size, "embedding_init": training.embedding_init}
+        return {**fixed, **trial.values}
 
 
 def _check_budget(budget: ServingBudget, data: PreparedData) -> None:

@@ -22,13 +22,13 @@ import keras
 import keras_tuner
 import numpy as np
 from keras_tuner.engine.base_tuner import BaseTuner
-from rich.console import Console
 
 from pipeline import dataset
 from pipeline.cache_folder import CacheConfig
 from pipeline.config import TrainConfig
 from pipeline.cost_model import ServingBudget, table_megabytes
 from pipeline.data_folder import PreparedData
+from pipeline.embedding_init import StartingRows, make_starting_rows
 from pipeline.hparams_log import write_domains, write_trial
 from pipeline.model import build_model
 from pipeline.objective import AverageValidator, compile_model
@@ -37,7 +37,7 @@ from pipeline.oracles import OBJECTIVE, DurableOracle
 from pipeline.search_space import drop_tuner_values, make_model_config, make_train_config
 from pipeline.service.client import service_errors
 from pipeline.service.config import ServiceConfig, ServiceError
-from pipeline.train import count_classes, make_evaluation, make_stream, start_embedding
+from pipeline.train import count_classes, make_evaluation, make_stream
 from pipeline.trials import FailedTrial, Trial
 from pipeline.tune_progress import Pace, Reporter
 
@@ -151,6 +151,7 @@ class TrialTuner(BaseTuner):
         self._setup = setup
         self._reporter = reporter
         self._asked_at = 0.0
+        self._rows: dict[int, StartingRows | None] = {}  # by E; skip-gram takes a minute
         write_domains(setup.folder / "logs", oracle.hyperparameters.space)
 
     # The oracle's file is all the state there is.
@@ -244,7 +245,7 @@ class TrialTuner(BaseTuner):
             model.optimizer.build(model.trainable_variables)
             model.load_weights(self._weights_path(values["tuner/trial_id"]))
         else:
-            start_embedding(model, data, training, Console(quiet=True))
+            self._start_embedding(model.get_layer("embedding"), training)
         logs = setup.folder / "logs" / trial.trial_id
         shutil.rmtree(logs, ignore_errors=True)  # of an attempt that was interrupted
 
@@ -275,6 +276,13 @@ class TrialTuner(BaseTuner):
         ).history
         best = int(np.argmax(history[OBJECTIVE]))
         return {name: float(curve[best]) for name, curve in sorted(history.items())}
+
+    def _start_embedding(self, embedding: keras.layers.Embedding, training: TrainConfig) -> None:
+        dim = embedding.output_dim
+        if dim not in self._rows:
+            self._rows[dim] = make_starting_rows(self._setup.data, training, embed_dim=dim)
+        if (rows := self._rows[dim]) is not None:
+            embedding.embeddings.assign(rows.values)
 
     def _weights_path(self, trial_id: str) -> Path:
         return self._trial_folder(trial_id) / "best.weights.h5"

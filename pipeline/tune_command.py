@@ -50,6 +50,13 @@ _OPTIONS = (
     ),
     click.option("--num-epochs", default=4, show_default=True, help="Epochs of one trial."),
     click.option("--batch-size", type=int, help="Of every trial. Default: searched too."),
+    click.option(
+        "--embedding-init",
+        type=click.Choice(["random", "skip_gram"]),
+        default=_TRAIN.embedding_init,
+        show_default=True,
+        help="What every trial's embedding starts from, as of `train`.",
+    ),
     click.option("--seed", default=_TRAIN.seed, show_default=True),
     click.option(
         "--deterministic/--fast",
@@ -110,6 +117,7 @@ def take_search(options: dict[str, Any], console: Console) -> SearchRequest:
     training = TrainConfig(
         num_epochs=options.pop("num_epochs"),
         batch_size=_TRAIN.batch_size if batch_size is None else batch_size,
+        embedding_init=options.pop("embedding_init"),
         seed=options.pop("seed"),
         deterministic=options.pop("deterministic"),
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import random
@@ -125,7 +126,7 @@ def test_a_search_is_extended_and_failures_are_listed_and_stop_nothing(
 
     # The first trial has no room, the second begins from no numbers, the third is as it should.
     attempts = 0
-    build_model, start_embedding = trial_runner.build_model, trial_runner.start_embedding
+    build_model, begin = trial_runner.build_model, trial_runner.TrialTuner._start_embedding
 
     def build(*arguments: Any, **options: Any) -> Any:
         nonlocal attempts
@@ -134,19 +135,21 @@ def test_a_search_is_extended_and_failures_are_listed_and_stop_nothing(
             raise MemoryError("cannot allocate 9 GB\nand more of that")
         return build_model(*arguments, **options)
 
-    def start(model: Any, *arguments: Any) -> None:
-        start_embedding(model, *arguments)
+    def start(tuner: Any, embedding: Any, training: TrainConfig) -> None:
+        begin(tuner, embedding, training)
+        assert training.embedding_init == "skip_gram"
         if attempts == 2:
-            embeddings = model.get_layer("embedding").embeddings
+            embeddings = embedding.embeddings
             embeddings.assign(np.full(embeddings.shape, np.nan, "float32"))
 
     monkeypatch.setattr(trial_runner, "build_model", build)
-    monkeypatch.setattr(trial_runner, "start_embedding", start)
+    monkeypatch.setattr(trial_runner.TrialTuner, "_start_embedding", start)
+    training = dataclasses.replace(TRAINING, embedding_init="skip_gram")
     with pytest.raises(
         RunError, match="expected a trial that finishes, found 1 failed and none finished: Memory"
     ):
-        search(prepared, TRAINING, tmp_path, SearchConfig(max_trials=1))
-    found = search(prepared, TRAINING, tmp_path, SearchConfig(max_trials=3))
+        search(prepared, training, tmp_path, SearchConfig(max_trials=1))
+    found = search(prepared, training, tmp_path, SearchConfig(max_trials=3))
     assert attempts == 3
     assert [(trial.trial_id, trial.failure) for trial in found.failed] == [
         ("0", "MemoryError: cannot allocate 9 GB"),
@@ -154,7 +157,7 @@ def test_a_search_is_extended_and_failures_are_listed_and_stop_nothing(
     ]
     (trial,) = found.trials
     best = json.loads(found.best_path.read_text())
-    assert best == {**trial.values, "batch_size": 512}
+    assert best == {**trial.values, "batch_size": 512, "embedding_init": "skip_gram"}
     assert {"units", "pooling", "learning_rate", "weight_averaging", "gru_dropout"} <= set(best)
     stored = json.loads((found.folder / "trials.json").read_text())
     assert [each["score"] for each in stored] == [trial.score, None, None]
