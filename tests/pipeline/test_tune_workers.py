@@ -133,6 +133,8 @@ def test_two_workers_run_the_trials_of_one_and_a_killed_one_gets_its_trial_back(
     assert re.search(r"worker1 \(process \d+\) died with exit code -9 \(SIGKILL\)", output)
     assert "It is started again and gets its trial back." in output
     assert "Best of 3 trials" in output
+    train = f"python -m pipeline train --source {tmp_path / 'pets.csv'} --vocab-size 200 --hp"
+    assert f"{train} {folder / 'best.json'}" in output
     trials = json.loads((folder / "trials.json").read_text())
     found = {trial["trial_id"]: trial["values"] for trial in trials}
     assert [found[str(number)] for number in range(3)] == expected
