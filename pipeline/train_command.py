@@ -82,7 +82,8 @@ _TRAIN = TrainConfig()
     "--weight-averaging",
     default=_TRAIN.weight_averaging,
     show_default=True,
-    help="Decay of a moving average of the weights, which is then validated and saved; 0.99 remembers some hundred steps.",
+    help="Decay of a moving average of the weights, which is then validated and saved; 0.99 "
+    "remembers some hundred steps.",
 )
 @click.option(
     "--class-weights",
