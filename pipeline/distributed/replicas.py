@@ -10,7 +10,10 @@ from __future__ import annotations
 import contextlib
 import json
 import shutil
+import signal
+import sys
 import tempfile
+import threading
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
@@ -35,6 +38,10 @@ _LOST = (
 """What waiting for a lost process ends in, by when and how it went."""
 SEED_STRIDE = 1_000_003
 """Between the dropout seeds of two workers, which would otherwise drop the same units."""
+
+
+START_TIMEOUT_S = 900
+"""Workers of one machine wait for the one that prepares the data."""
 
 
 class Replicas:
@@ -171,6 +178,34 @@ class Replicas:
             ) from err
 
 
+@contextlib.contextmanager
+def _limited_wait(cluster: Cluster) -> Iterator[None]:
+    """Let the block, TensorFlow's waiting for all workers, be ended by signals and by the clock.
+
+    TensorFlow waits for an hour without a word, and keeps Python from running meanwhile: nothing
+    but the system's own way of ending a process reaches it, so what to do is said beforehand.
+    """
+    if not hasattr(signal, "SIGALRM") or threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    sys.stderr.write(
+        f"{cluster.name}: waiting up to {START_TIMEOUT_S} s for all of "
+        f"{', '.join(cluster.addresses)}. Start `train` on each with the same TF_CONFIG but for "
+        "the index; if this lasts, check host, port and firewall.\n"
+    )
+    sys.stderr.flush()
+    numbers = (signal.SIGALRM, signal.SIGTERM, signal.SIGINT)
+    heard = [each for each in numbers if signal.getsignal(each) is not signal.SIG_IGN]
+    handlers = [signal.signal(each, signal.SIG_DFL) for each in heard]
+    signal.alarm(START_TIMEOUT_S)
+    try:
+        yield
+    finally:
+        signal.alarm(0)
+        for each, handler in zip(heard, handlers, strict=True):
+            signal.signal(each, handler)
+
+
 def start_replicas(kind: StrategyKind, cluster: Cluster | None) -> Replicas:
     """Choose and start what the training runs on. Call it before TensorFlow does anything.
 
@@ -186,7 +221,7 @@ def start_replicas(kind: StrategyKind, cluster: Cluster | None) -> Replicas:
         RunError: Another worker cannot be reached.
     """
     if cluster is not None and kind in ("auto", "multi_worker"):
-        with Replicas(cluster=cluster).errors():
+        with Replicas(cluster=cluster).errors(), _limited_wait(cluster):
             return Replicas(tf.distribute.MultiWorkerMirroredStrategy(), cluster)
     if kind == "multi_worker":
         raise ValueError(

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -18,7 +19,8 @@ import pytest
 
 from pipeline.config import ModelConfig, TrainConfig
 from pipeline.data_folder import PreparedData
-from pipeline.distributed.cluster import Cluster
+from pipeline.distributed.cluster import Cluster, format_cluster
+from pipeline.distributed.launcher import find_addresses
 from pipeline.run_folder import load_model, read_run
 
 pytestmark = pytest.mark.slow
@@ -216,3 +218,25 @@ def test_what_is_not_there_is_refused() -> None:
     message = r"strategy: expected the variable TF_CONFIG to name at least 2 workers for"
     with pytest.raises(ValueError, match=message):
         start_replicas("multi_worker", None)
+
+
+def test_a_worker_whose_others_never_come_is_ended_and_has_said_whom_it_waits_for() -> None:
+    program = (
+        "from pipeline.distributed import replicas; from pipeline.distributed.cluster import *; "
+        "replicas.START_TIMEOUT_S = 1; replicas.start_replicas('auto', read_cluster())"
+    )
+    addresses = find_addresses(2)
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        cwd=ROOT,
+        env={**os.environ, "TF_CONFIG": format_cluster(addresses, 0)},
+        capture_output=True,
+        text=True,
+        timeout=200,
+    )
+    assert done.returncode == -signal.SIGALRM, done.stderr
+    assert (
+        f"worker 1 of 2 ({addresses[0]}): waiting up to 1 s for all of {', '.join(addresses)}. "
+        "Start `train` on each with the same TF_CONFIG but for the index; if this lasts, check "
+        "host, port and firewall.\n"
+    ) in done.stderr
