@@ -11,8 +11,8 @@ INSTALLED := $(VENV)/.installed
 KERNEL := $(VENV)/.kernel
 
 .DEFAULT_GOAL := all
-.PHONY: all help install data baseline train tune data-service ablation export verify score compare \
-        compare-http serve endure pictures bench calibrate cudnn-check report readme wheel lint format types test test-fast test-slow pre-pr lock clean-cache clean
+.PHONY: all help install data baseline train tune data-service ablation export verify score layout \
+        rewrite-onnx upload pull tune-workers train-workers train-bench evaluate compare compare-http serve endure pictures bench calibrate cudnn-check report readme wheel lint format types test test-fast test-slow pre-pr lock clean-cache clean
 
 all: $(KERNEL)  ## The main job: prepare, train, export, verify, compare (under 15 minutes on 2 cores)
 	$(PY) -m pipeline data
@@ -52,6 +52,10 @@ train: $(KERNEL)  ## Train one model (prepares the data if need be)
 tune: $(KERNEL)  ## Search hyperparameters with KerasTuner
 	$(PY) -m pipeline tune $(ARGS)
 
+N ?= 2
+tune-workers: $(KERNEL)  ## Search hyperparameters with N=2 processes
+	$(PY) -m pipeline tune-workers -n $(N) $(ARGS)
+
 data-service: $(KERNEL)  ## Run a tf.data service: a dispatcher and workers that read and tokenise
 	$(PY) -m pipeline data-service $(ARGS)
 
@@ -66,6 +70,18 @@ verify: $(KERNEL)  ## Check a published artifact: hashes, golden probes, every r
 
 score: $(KERNEL)  ## Score a column of a file: make score ARGS="ARTIFACT IN OUT"
 	$(PY) -m export score $(ARGS)
+
+layout: $(KERNEL)  ## Copy an artifact for Triton or TensorFlow Serving: ARGS="--for triton ARTIFACT OUT"
+	$(PY) -m export layout $(ARGS)
+
+rewrite-onnx: $(KERNEL)  ## Any Keras 3 model with GRUs to ONNX with fused GRUs: ARGS="MODEL.keras OUT.onnx"
+	$(PY) -m export rewrite-onnx $(ARGS)
+
+upload: $(KERNEL)  ## Upload the artifact in use to S3: ARGS="s3://bucket/prefix --sign team.pem"
+	$(PY) -m export upload $(ARGS)
+
+pull: $(KERNEL)  ## Fetch an artifact from S3, check every byte, publish it: ARGS="s3://bucket/prefix"
+	$(PY) -m export pull $(ARGS)
 
 wheel: $(KERNEL)  ## Build a small wheel of the runtime, kernel compiled, into build/wheels/
 	$(PY) -m export wheel $(ARGS)
@@ -97,6 +113,7 @@ report: $(KERNEL)  ## Render a report again from its raw samples
 pictures: $(KERNEL)  ## Take the documentation's pictures (needs Chromium)
 	$(PY) docs/take_report_picture.py
 	$(PY) docs/take_page_picture.py
+	$(PY) docs/take_browser_picture.py $(ARGS)
 
 readme: $(KERNEL)  ## Write the README's generated part and the reference report's pages
 	$(PY) docs/generate_readme.py
@@ -124,7 +141,7 @@ pre-pr: lint types test-fast  ## What to run before a commit
 
 # Every extra but ray and peers (uv has no --no-extra here): all machines of a cluster must run one
 # release of Ray, so the cluster chooses it; the peers are several GB that only `bench` may use.
-LOCKED_EXTRAS := pipeline export score serving dev
+LOCKED_EXTRAS := pipeline export score store serving dev
 
 lock:  ## Resolve requirements.lock anew from pyproject.toml
 	$(PYTHON) -m venv $(BUILD)/lock-tools

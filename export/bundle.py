@@ -13,7 +13,7 @@ import os
 import re
 import shutil
 import stat
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -280,7 +280,7 @@ def find_artifact(artifacts: Path, name: str | None = None, version: int | None 
     Args:
         artifacts: Folder that holds `<name>/<version>/`.
         name: Which; the one published last when None.
-        version: Which; the newest when None.
+        version: Which; when None the one in use, which `latest` names.
 
     Raises:
         BundleError: There is no such artifact.
@@ -306,12 +306,21 @@ def find_artifact(artifacts: Path, name: str | None = None, version: int | None 
             "Export a run with `make export`."
         )
     if version is None:
-        version = versions[-1]
+        version = _find_used(artifacts / name, versions)
     if version not in versions:
         raise BundleError(
             f"{artifacts / name}: no version {version}; there are: {', '.join(map(str, versions))}."
         )
     return artifacts / name / str(version)
+
+
+def _find_used(folder: Path, versions: Sequence[int]) -> int:
+    """Return the version that `latest` names; the highest where it names none of `versions`."""
+    try:
+        named = int((folder / LATEST_FILE).read_bytes()[:64])
+    except (FileNotFoundError, ValueError):
+        return versions[-1]
+    return named if named in versions else versions[-1]
 
 
 def _read_capped(path: Path, cap: int) -> bytes:

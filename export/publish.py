@@ -23,6 +23,7 @@ from export.bundle import Artifact, BundleError, read_artifact
 from export.compression import DEFAULT_MAX_ACCURACY_LOSS, EXACT_OPTION, Option
 from export.lookup.native import is_available
 from export.preflight import DEFAULT_MAX_TABLE_MB
+from export.store.versions import is_chosen
 from pipeline.run_folder import Run, check_run_name, import_tensorflow, read_run
 
 Progress = Callable[[str, int, int], None]
@@ -159,7 +160,8 @@ def export_run(
             provenance = _provenance(run, option, max_accuracy_loss)
             same = None if force else _find_same(folder, provenance)
             if same is not None:
-                bundle.write_latest(folder)  # heals an export killed between rename and latest
+                if not is_chosen(folder):
+                    bundle.write_latest(folder)  # heals an export killed between rename and latest
                 return ExportResult(artifact=same, is_new=False, latency_us={})
             bundle.remove_partials(folder)
             partial = folder / f".partial-{os.getpid()}"

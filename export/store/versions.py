@@ -149,6 +149,12 @@ def read_history(folder: Path) -> list[dict[str, Any]]:
     return events
 
 
+def is_chosen(folder: Path) -> bool:
+    """Whether somebody promoted, rolled back to or pulled the version that `latest` names."""
+    events = read_history(folder)
+    return bool(events) and events[-1]["version"] == read_latest(folder)
+
+
 def stack_versions(events: list[dict[str, Any]]) -> list[int]:
     """Return the versions that were in use, each moved away from by the one behind it.
 

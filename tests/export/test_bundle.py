@@ -311,6 +311,19 @@ def test_find_takes_the_name_published_last(folder: Path, artifact: Path) -> Non
     assert find_artifact(folder.parent) == published
 
 
+@pytest.mark.parametrize(
+    ("text", "version"), [("1\n", 1), ("2\n", 2), ("7\n", 2), ("two\n", 2), (None, 2)]
+)
+def test_find_takes_the_version_in_use_and_the_highest_where_none_is_named(
+    folder: Path, artifact: Path, text: str | None, version: int
+) -> None:
+    publish_artifact(make_partial(folder), folder, FIELDS)
+    (folder / "latest").unlink()
+    if text is not None:
+        (folder / "latest").write_text(text)
+    assert find_artifact(folder.parent, folder.name) == folder / str(version)
+
+
 def test_file_lists_are_sorted_and_relative(artifact: Path) -> None:
     names = list_files(artifact)
     assert names == sorted(names)

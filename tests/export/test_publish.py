@@ -127,6 +127,20 @@ def test_the_same_run_again_does_nothing(published: Path, tiny_run: Run) -> None
 
 
 @pytest.mark.slow
+def test_an_export_of_nothing_new_leaves_a_rollback_alone_and_heals_what_was_killed(
+    artifact_copy: Path, tiny_run: Run
+) -> None:
+    folder = artifact_copy.parent
+    (folder / "latest").write_text("7\n")
+    (folder / "history.jsonl").write_text('{"version": 7, "why": "rollback", "at": ""}\n')
+    export_run(tiny_run.folder, folder.parent)
+    assert (folder / "latest").read_text() == "7\n"
+    (folder / "history.jsonl").unlink()
+    export_run(tiny_run.folder, folder.parent)
+    assert (folder / "latest").read_text() == "1\n"
+
+
+@pytest.mark.slow
 def test_a_damaged_newest_version_is_exported_again(
     artifact_copy: Path, tiny_run: Run, without_oracle: None
 ) -> None:

@@ -9,6 +9,7 @@ from click.testing import CliRunner
 from export.bundle import read_artifact, write_latest
 from export.store.errors import DamageError, StoreError
 from export.store.versions import (
+    is_chosen,
     list_names,
     list_versions,
     promote,
@@ -47,7 +48,9 @@ def test_versions_are_listed_oldest_first_with_the_one_in_use(folder: Path) -> N
 
 
 def test_a_promotion_moves_latest_and_is_written_down(folder: Path) -> None:
+    assert not is_chosen(folder)
     assert promote(folder, 2) is True
+    assert is_chosen(folder)
     assert (folder / "latest").read_text() == "2\n"
     assert promote(folder, 2) is False
     events = read_history(folder)
