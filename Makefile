@@ -52,6 +52,12 @@ train: $(KERNEL)  ## Train one model (prepares the data if need be)
 tune: $(KERNEL)  ## Search hyperparameters with KerasTuner
 	$(PY) -m pipeline tune $(ARGS)
 
+evaluate: $(KERNEL)  ## Measure a run class by class; ARGS="RUN OTHER" compares two, OTHER may be svm
+	$(PY) -m pipeline evaluate $(ARGS)
+
+train-bench: $(KERNEL)  ## What a training step costs: eager loop, Keras's fit, XLA, ours (20 minutes; ARGS=--quick)
+	$(PY) -m pipeline train-bench $(ARGS)
+
 N ?= 2
 tune-workers: $(KERNEL)  ## Search hyperparameters with N=2 processes
 	$(PY) -m pipeline tune-workers -n $(N) $(ARGS)
