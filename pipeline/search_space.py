@@ -44,7 +44,7 @@ def declare_space(hp: keras_tuner.HyperParameters, *, draws_batch_size: bool) ->
     hp.Float("learning_rate", 1e-3, 8e-3, sampling="log", default=3e-3)
     hp.Choice("label_smoothing", [0.0, 0.05, 0.1], default=0.1)
     hp.Choice("weight_decay", [1e-4, 1e-2, 5e-2], default=1e-4)
-    hp.Choice("weight_averaging", [0.0, 0.99, 0.998], default=0.0)
+    hp.Choice("weight_averaging", [0.0, 0.99], default=0.0)
     if draws_batch_size:
         hp.Choice("batch_size", BATCH_SIZES, default=256)
 
