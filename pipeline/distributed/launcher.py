@@ -23,7 +23,7 @@ from pipeline.run_folder import RunError
 Notify = Callable[[str], None]
 END_TIMEOUT_S = 5.0
 """A worker whose stdin closed ends within milliseconds; after this it is killed."""
-FAREWELL_S = 5.0
+FAREWELL_S = 15.0
 """Workers notice a lost one too: who was lost first is told by who ended first, so what the others
 say within this time is still passed on."""
 MAX_WORKERS = 64
