@@ -62,6 +62,9 @@ N ?= 2
 tune-workers: $(KERNEL)  ## Search hyperparameters with N=2 processes
 	$(PY) -m pipeline tune-workers -n $(N) $(ARGS)
 
+train-workers: $(KERNEL)  ## Train one model with N=2 processes, each with its rows of every batch
+	$(PY) -m pipeline train-workers -n $(N) $(ARGS)
+
 data-service: $(KERNEL)  ## Run a tf.data service: a dispatcher and workers that read and tokenise
 	$(PY) -m pipeline data-service $(ARGS)
 
