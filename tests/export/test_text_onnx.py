@@ -8,14 +8,18 @@ from pathlib import Path
 
 import numpy as np
 import onnx
-import onnxruntime
 import pytest
 from onnx import helper
 
 from export.bundle import Artifact, read_artifact
-from export.text_onnx import MissingExtensionsError, TextOnnxError, export_text_onnx
+from export.text_onnx import (
+    MissingExtensionsError,
+    TextOnnxError,
+    export_text_onnx,
+    run_text_onnx,
+)
 
-onnxruntime_extensions = pytest.importorskip("onnxruntime_extensions")
+pytest.importorskip("onnxruntime_extensions")
 GOLDEN = Path(__file__).parents[1] / "golden" / "v2"
 """A whole artifact of a few kilobytes: two labels, texts of at most 6 tokens."""
 
@@ -23,14 +27,6 @@ GOLDEN = Path(__file__).parents[1] / "golden" / "v2"
 @pytest.fixture(scope="module")
 def artifact() -> Artifact:
     return read_artifact(GOLDEN)
-
-
-def run_graph(model: onnx.ModelProto, texts: list[str]) -> np.ndarray:
-    options = onnxruntime.SessionOptions()
-    options.register_custom_ops_library(onnxruntime_extensions.get_library_path())
-    session = onnxruntime.InferenceSession(model.SerializeToString(), options)
-    (probabilities,) = session.run(None, {"text": np.array(texts, dtype=object)})
-    return np.asarray(probabilities)
 
 
 def test_the_golden_probes_get_their_probabilities(artifact: Artifact) -> None:
@@ -49,11 +45,11 @@ def test_a_text_alone_and_in_a_batch_gives_the_same(artifact: Artifact) -> None:
     rows = [json.loads(line) for line in (GOLDEN / "golden.jsonl").read_text().split("\n") if line]
     longest = max((row["text"] for row in rows if "\0" not in row["text"]), key=len)
     texts = ["", longest, " ", rows[3]["text"], longest * 5]  # cut at max_tokens
-    together = run_graph(model, texts)
-    alone = np.concatenate([run_graph(model, [text]) for text in texts])
+    together = run_text_onnx(model, texts)
+    alone = np.concatenate([run_text_onnx(model, [text]) for text in texts])
     np.testing.assert_allclose(together, alone, atol=1e-6)
     np.testing.assert_array_equal(together[0], together[2])
-    empty = run_graph(model, ["", ""])  # no id in the whole batch
+    empty = run_text_onnx(model, ["", ""])  # no id in the whole batch
     np.testing.assert_allclose(empty, together[[0, 2]], atol=1e-6)
 
 
@@ -96,3 +92,12 @@ def test_the_loader_runs_with_the_file_alone(artifact: Artifact, tmp_path: Path)
         if "\0" not in row["text"]:
             best = artifact.labels[int(np.argmax(row["probabilities"]))]
             assert printed.split("\t")[0] == best
+
+
+def test_a_graph_that_cannot_run_is_told_with_the_last_line(artifact: Artifact) -> None:
+    model = export_text_onnx(artifact).model
+    model.graph.node[0].attribute[0].s = b"no tokenizer"
+    with pytest.raises(TextOnnxError) as caught:
+        run_text_onnx(model, ["a"])
+    start = "onnxruntime with its extensions: expected an answer, found exit code "
+    assert str(caught.value).startswith(start)
