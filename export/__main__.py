@@ -22,7 +22,9 @@ from rich.table import Table
 
 from export.bundle import Artifact, BundleError, find_artifact
 from export.compression import DEFAULT_MAX_ACCURACY_LOSS, Option, list_options
+from export.diff_command import diff_command
 from export.difference import AgreementError
+from export.inspect_command import inspect_command
 from export.layout_command import layout_command
 from export.lookup import ArtifactError
 from export.lookup.config import RecurrentDtype, TableDtype
@@ -159,6 +161,8 @@ main.add_command(wheel_command)
 main.add_command(rewrite_command)
 main.add_command(layout_command)
 main.add_command(text_onnx_command)
+main.add_command(inspect_command)
+main.add_command(diff_command)
 for _command in (upload_command, pull_command, keygen_command):
     main.add_command(_command)
 for _command in (list_command, promote_command, rollback_command, prune_command):

@@ -12,6 +12,7 @@ A run folder holds everything export needs, and nothing else is read:
                        as runs of earlier versions have none
     evaluation.json    measures class by class; with it `evaluation.html`, `confusion.svg`,
                        `reliability.svg` and `test_predictions.npz`; optional
+    data_card.json     the data folder's, for the model card; optional
     logs/              TensorBoard
 
 Importing this module pulls no TensorFlow; `load_model` does, when called.
@@ -32,6 +33,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pipeline.config import ModelConfig as ModelConfig  # part of this contract
+from pipeline.config import describe_shape as describe_shape
 from pipeline.word_list import read_words
 
 if TYPE_CHECKING:
