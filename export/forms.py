@@ -29,7 +29,6 @@ from export.compression import EXACT_OPTION, CompressionResult, Option, check_ac
 from export.fold import fold_weights
 from export.golden import choose_probe_texts, encode_texts
 from export.lookup import LookupConfig, Probe, WordArrays, format_golden, write_lookup
-from export.model_card import format_model_card
 from export.onnx_graph import build_onnx, write_onnx
 from export.option_cost import load_option, measure_options
 from export.preflight import ExportError, check_exportable
@@ -218,7 +217,7 @@ def write_forms(
     max_accuracy_loss: float,
     progress: Progress,
 ) -> WrittenForms:
-    """Write every form of `run`, check them against Keras, and describe them.
+    """Write every form of `run`, check them against Keras, and describe them; the card is left out.
 
     Args:
         run: The run.
@@ -335,9 +334,6 @@ def write_forms(
             },
         },
     }
-    (partial / bundle.MODEL_CARD_FILE).write_text(
-        format_model_card(run, fields, partial), encoding="utf-8"
-    )
     return WrittenForms(
         fields=fields,
         latency_us={cost.option: cost.latency_us for cost in lookup.costs.costs},

@@ -22,6 +22,8 @@ from export import bundle
 from export.bundle import Artifact, BundleError, read_artifact
 from export.compression import DEFAULT_MAX_ACCURACY_LOSS, EXACT_OPTION, Option
 from export.lookup.native import is_available
+from export.model_card import read_evidence, write_model_card
+from export.model_card.evidence import EVIDENCE_FILES
 from export.preflight import DEFAULT_MAX_TABLE_MB
 from export.store.versions import is_chosen
 from pipeline.run_folder import Run, check_run_name, import_tensorflow, read_run
@@ -65,8 +67,8 @@ def hash_run(run: Run) -> str:
     """Return the sha256 over every file an export reads from the run."""
     total = hashlib.sha256()
     names = ["run.json", "labels.json", "model.keras", "test_split.jsonl", "tokenizer.model"]
-    if run.words_path.is_file():
-        names.append(run.words_path.name)
+    optional = (run.words_path.name, *EVIDENCE_FILES)
+    names += [name for name in optional if (run.folder / name).is_file()]
     for name in names:
         total.update(f"{name} {bundle.hash_file(run.folder / name)}\n".encode())
     return total.hexdigest()
@@ -151,6 +153,7 @@ def export_run(
         ValueError: The name is unsafe.
     """
     run = read_run(run_folder)
+    evidence = read_evidence(run)  # now, not when all else is done
     name = str(run.data.get("name", run.name)) if name is None else name
     check_run_name(name)
     folder = artifacts / name
@@ -180,9 +183,9 @@ def export_run(
                     max_accuracy_loss=max_accuracy_loss,
                     progress=progress,
                 )
-                published = bundle.publish_artifact(
-                    partial, folder, {**forms.fields, "provenance": provenance}
-                )
+                fields = {**forms.fields, "provenance": provenance}
+                write_model_card(run, fields, partial, evidence)
+                published = bundle.publish_artifact(partial, folder, fields)
             finally:
                 shutil.rmtree(partial, ignore_errors=True)
     except Timeout as err:

@@ -29,6 +29,7 @@ from pipeline.cache_folder import CacheConfig
 from pipeline.checkpoint import SAVE_EVERY_S, Checkpoint
 from pipeline.compute_plan import PLAN_FILE, plan_compute, settle
 from pipeline.config import ModelConfig, TrainConfig
+from pipeline.data_card.card import CARD_JSON
 from pipeline.data_folder import PreparedData, Split
 from pipeline.distributed.replicas import Replicas
 from pipeline.embedding_init import make_starting_rows, pin_embeddings
@@ -73,6 +74,14 @@ def make_run_name(data: PreparedData, model: ModelConfig, training: TrainConfig)
         sort_keys=True,
     )
     return f"{data.name[:80]}-{hashlib.sha256(key.encode()).hexdigest()[:8]}"
+
+
+def _keep_data_card(data: PreparedData, folder: Path) -> None:
+    """Copy the data's card into a run, for the model card; older data has none."""
+    if (data.folder / CARD_JSON).is_file():
+        partial = folder / f".{CARD_JSON}.partial"
+        shutil.copyfile(data.folder / CARD_JSON, partial)
+        partial.replace(folder / CARD_JSON)
 
 
 def _write_test_split(data: PreparedData, path: Path) -> None:
@@ -205,6 +214,8 @@ def _train_locked(
                 _check_same_settings(run, data, model_config, training)
                 if not run.words_path.is_file():  # trained before runs kept their words
                     write_words(run.words_path, _rank_train_words(data))
+                if not (run.folder / CARD_JSON).is_file():
+                    _keep_data_card(data, run.folder)
                 console.print(
                     f"Run {name} is finished already (--force trains it again).", soft_wrap=True
                 )
@@ -450,6 +461,7 @@ def _fit(
     shutil.copyfile(data.tokenizer_path, partial / "tokenizer.model")
     _write_test_split(data, partial / "test_split.jsonl")
     write_words(partial / "words.txt", _rank_train_words(data))
+    _keep_data_card(data, partial)
     for path in (*partial.glob("*.weights.h5"), partial / "checkpoint.json"):
         path.unlink()
     (partial / PLAN_FILE).unlink(missing_ok=True)
