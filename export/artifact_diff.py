@@ -32,7 +32,7 @@ UNAVOIDABLE_FILES = (
 """Files that may differ where answers and settings do not: TensorFlow numbers the functions of a
 graph by a counter of the process, the oracle is made from that graph, and the card and the runtime
 tell of the exporter's code. Weights are not among them, those of a SavedModel neither."""
-UNAVOIDABLE_KEYS = ("version", "files", "metrics", "parity", "provenance")
+UNAVOIDABLE_KEYS = ("version", "files", "manifest_sha256", "metrics", "parity", "provenance")
 """Keys of the manifest likewise: where an artifact comes from and what was measured, not what it
 does. `files` is compared as files."""
 

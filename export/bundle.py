@@ -24,7 +24,7 @@ from pipeline.run_folder import (
     check_run_name,
 )
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 """Of manifest.json's own keys."""
 FORMAT_VERSION = 2
 """Of the files of an artifact; history in `docs/artifact_format.md`."""
@@ -76,7 +76,11 @@ _KEYS_1 = frozenset(
         "provenance",
     }
 )
-_KEYS = {1: _KEYS_1, 2: _KEYS_1 | {"compression", "word_table"}}
+_KEYS_2 = _KEYS_1 | {"compression", "word_table"}
+_SEAL = "manifest_sha256"
+_SEALED_SINCE = 3
+"""Schema version from which the manifest holds its own checksum."""
+_KEYS = {1: _KEYS_1, 2: _KEYS_2, 3: _KEYS_2 | {_SEAL}}
 """Schema version to the keys of manifest.json."""
 
 
@@ -240,7 +244,7 @@ def publish_artifact(partial: Path, folder: Path, fields: Mapping[str, Any]) -> 
             "version": version,
             "files": files,
         }
-        _write_text(partial / MANIFEST_FILE, _format_manifest(manifest))
+        _write_text(partial / MANIFEST_FILE, format_manifest(manifest))
         for path in (partial, *(path for path in partial.rglob("*") if path.is_dir())):
             _fsync(path)
         target = folder / str(version)
@@ -256,10 +260,40 @@ def publish_artifact(partial: Path, folder: Path, fields: Mapping[str, Any]) -> 
     return target
 
 
-def _format_manifest(manifest: Mapping[str, Any]) -> str:
-    return (
-        json.dumps(manifest, indent=2, sort_keys=True, ensure_ascii=False, allow_nan=False) + "\n"
-    )
+def format_manifest(manifest: Mapping[str, Any]) -> str:
+    """Return the text of manifest.json, with its own checksum where its schema has one.
+
+    Args:
+        manifest: Every key but the checksum, which is ignored.
+    """
+    is_sealed = manifest["schema_version"] >= _SEALED_SINCE
+    fields = {**manifest, **({_SEAL: _BLANK} if is_sealed else {})}
+    text = json.dumps(fields, indent=2, sort_keys=True, ensure_ascii=False, allow_nan=False) + "\n"
+    if is_sealed:
+        digest = hashlib.sha256(text.encode()).hexdigest()
+        text = text.replace(_format_seal(_BLANK), _format_seal(digest), 1)
+    return text
+
+
+_BLANK = "0" * 64
+"""Stands for the checksum while it is computed."""
+
+
+def _format_seal(digest: str) -> str:
+    # Unescaped quotes: no string in a manifest can hold this text.
+    return f'"{_SEAL}": "{digest}"'
+
+
+def _check_seal(place: Path, data: bytes, digest: Any) -> None:
+    """Check that the manifest's bytes, its own checksum blanked, have that checksum."""
+    if not isinstance(digest, str) or not _SHA256.fullmatch(digest):
+        raise BundleError(
+            f"{place} {_SEAL}: expected 64 lower-case hex digits, found {digest!r:.80}. {_REMEDY}"
+        )
+    blank = data.replace(_format_seal(digest).encode(), _format_seal(_BLANK).encode(), 1)
+    found = hashlib.sha256(blank).hexdigest()
+    if found != digest:
+        raise BundleError(f"{place}: expected {_SEAL} {digest}, found {found}. {_REMEDY}")
 
 
 def write_latest(folder: Path) -> None:
@@ -333,9 +367,9 @@ def _read_capped(path: Path, cap: int) -> bytes:
         raise BundleError(f"{path}: no such file. {_REMEDY}") from err
 
 
-def _parse_json(path: Path, cap: int) -> Any:
+def _parse_json(path: Path, data: bytes) -> Any:
     try:
-        return json.loads(_read_capped(path, cap))
+        return json.loads(data)
     except (ValueError, RecursionError) as err:
         raise BundleError(f"{path}: expected JSON, found {err}. {_REMEDY}") from err
 
@@ -394,7 +428,8 @@ def read_artifact(folder: Path, *, check_hashes: bool = True) -> Artifact:
             f"{place}: no such file, so {folder} is not an artifact. Export a run with "
             "`make export`."
         )
-    manifest = _parse_json(place, MAX_MANIFEST_BYTES)
+    data = _read_capped(place, MAX_MANIFEST_BYTES)
+    manifest = _parse_json(place, data)
     if not isinstance(manifest, dict):
         raise BundleError(f"{place}: expected an object, found {manifest!r:.40}. {_REMEDY}")
     for key, newest in (("schema_version", SCHEMA_VERSION), ("format_version", FORMAT_VERSION)):
@@ -410,6 +445,8 @@ def read_artifact(folder: Path, *, check_hashes: bool = True) -> Artifact:
             f"{place}: missing {sorted(keys - manifest.keys())}, unknown "
             f"{sorted(manifest.keys() - keys)}. {_REMEDY}"
         )
+    if _SEAL in keys:
+        _check_seal(place, data, manifest[_SEAL])
     _check_names(folder, manifest["files"])
     if check_hashes:
         for name in sorted(manifest["files"]):
@@ -422,7 +459,8 @@ def read_artifact(folder: Path, *, check_hashes: bool = True) -> Artifact:
                     f"{path}: expected sha256 {manifest['files'][name]['sha256']} from "
                     f"{MANIFEST_FILE}, found {sha256}. {_REMEDY}"
                 )
-    labels = _parse_json(folder / LABELS_FILE, MAX_LABELS_BYTES)
+    labels_path = folder / LABELS_FILE
+    labels = _parse_json(labels_path, _read_capped(labels_path, MAX_LABELS_BYTES))
     try:
         model = ModelConfig.from_json(manifest["model"])
         artifact = Artifact(

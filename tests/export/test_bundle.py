@@ -1,8 +1,10 @@
 from __future__ import annotations
 
+import hashlib
 import json
 import multiprocessing
 import os
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -16,6 +18,7 @@ from export.bundle import (
     Artifact,
     BundleError,
     find_artifact,
+    format_manifest,
     iterate_versions,
     list_files,
     publish_artifact,
@@ -66,7 +69,8 @@ def edit_manifest(artifact: Path, change: Callable[[dict[str, Any]], None]) -> N
     path = artifact / "manifest.json"
     manifest = json.loads(path.read_text())
     change(manifest)
-    path.write_text(json.dumps(manifest))
+    is_known = "manifest_sha256" in manifest and manifest["schema_version"] == 3
+    path.write_text(format_manifest(manifest) if is_known else json.dumps(manifest))
 
 
 def test_a_published_artifact_reads_back(artifact: Path, folder: Path) -> None:
@@ -225,24 +229,57 @@ def test_malformed_file_records_are_refused(artifact: Path, record: Any) -> None
         read_artifact(artifact)
 
 
-@pytest.mark.parametrize("key", ["schema_version", "format_version"])
-@pytest.mark.parametrize("value", [3, 0, "1", None, True])
-def test_reader_refuses_versions_it_does_not_know(artifact: Path, key: str, value: Any) -> None:
+@pytest.mark.parametrize(("key", "newest"), [("schema_version", 3), ("format_version", 2)])
+@pytest.mark.parametrize("value", [4, 0, "1", None, True])
+def test_reader_refuses_versions_it_does_not_know(
+    artifact: Path, key: str, newest: int, value: Any
+) -> None:
     edit_manifest(artifact, lambda manifest: manifest.update({key: value}))
-    with pytest.raises(BundleError, match=rf"expected {key} 1 to 2, found {value!r}\. Upgrade"):
+    with pytest.raises(
+        BundleError, match=rf"expected {key} 1 to {newest}, found {value!r}\. Upgrade"
+    ):
         read_artifact(artifact)
 
 
-def test_schema_version_1_has_no_compression_and_no_word_table(artifact: Path) -> None:
+def test_each_schema_version_has_its_own_keys(artifact: Path) -> None:
+    young = ["compression", "manifest_sha256", "word_table"]
     edit_manifest(artifact, lambda manifest: manifest.update(schema_version=1))
-    with pytest.raises(BundleError, match=r"missing \[\], unknown \['compression', 'word_table'\]"):
+    with pytest.raises(BundleError, match=re.escape(f"missing [], unknown {young}")):
         read_artifact(artifact)
-    for key in ("compression", "word_table"):
-        edit_manifest(artifact, lambda manifest, key=key: manifest.pop(key))
+    edit_manifest(artifact, lambda manifest: [manifest.pop(key) for key in young])
     assert "compression" not in read_artifact(artifact).manifest
     edit_manifest(artifact, lambda manifest: manifest.update(schema_version=2))
     with pytest.raises(BundleError, match=r"missing \['compression', 'word_table'\], unknown \[\]"):
         read_artifact(artifact)
+    edit_manifest(artifact, lambda manifest: manifest.update(compression={}, word_table={}))
+    assert "manifest_sha256" not in read_artifact(artifact).manifest
+
+
+@pytest.mark.parametrize(
+    ("old", "new"), [('"max_tokens": 16', '"max_tokens": 17'), ("\n", " "), ('"one"', '"One"')]
+)
+def test_a_manifest_holds_its_own_checksum(artifact: Path, old: str, new: str) -> None:
+    path = artifact / "manifest.json"
+    path.write_text(path.read_text().replace(old, new, 1))
+    for check_hashes in (True, False):
+        with pytest.raises(
+            BundleError, match=r"manifest.json: expected manifest_sha256 [0-9a-f]{64}, found"
+        ):
+            read_artifact(artifact, check_hashes=check_hashes)
+
+
+@pytest.mark.parametrize("digest", ["0" * 63, "A" * 64, None])
+def test_a_checksum_that_is_none_is_refused(artifact: Path, digest: object) -> None:
+    path = artifact / "manifest.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), "manifest_sha256": digest}))
+    with pytest.raises(BundleError, match=r"manifest_sha256: expected 64 lower-case hex digits"):
+        read_artifact(artifact)
+
+
+def test_the_checksum_is_of_the_text_with_zeros_in_its_place(artifact: Path) -> None:
+    text = (artifact / "manifest.json").read_text()
+    digest = json.loads(text)["manifest_sha256"]
+    assert hashlib.sha256(text.replace(digest, "0" * 64).encode()).hexdigest() == digest
 
 
 def test_missing_and_unknown_keys_are_named(artifact: Path) -> None:

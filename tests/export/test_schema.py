@@ -9,7 +9,7 @@ import jsonschema
 import pytest
 
 import export
-from export.bundle import LOOKUP_FOLDER, MANIFEST_FILE, REQUIRED_FILES
+from export.bundle import LOOKUP_FOLDER, MANIFEST_FILE, REQUIRED_FILES, format_manifest
 
 SCHEMAS = Path(export.__file__).parent / "schema"
 GOLDEN = Path(__file__).parents[1] / "golden"
@@ -32,6 +32,12 @@ def test_a_schema_is_one(path: Path) -> None:
 def test_frozen_manifests_are_valid(version: str) -> None:
     ARTIFACT.validate(read(version))
     LOOKUP.validate(read(version, LOOKUP_FOLDER))
+
+
+def test_a_manifest_of_schema_version_3_is_valid_with_its_checksum_only() -> None:
+    manifest = {**read("v2"), "schema_version": 3}
+    assert not ARTIFACT.is_valid(manifest)
+    ARTIFACT.validate(json.loads(format_manifest(manifest)))
 
 
 @pytest.mark.slow
@@ -70,7 +76,7 @@ def change(*path: str, to: Any) -> Callable[[dict[str, Any]], None]:
 
 WRONG = [
     change("schema_version", to=True),
-    change("schema_version", to=3),
+    change("schema_version", to=4),
     change("format_version", to=1),
     change("name", to="../outside"),
     change("version", to=0),

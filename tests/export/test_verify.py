@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from export.bundle import BundleError, hash_file
+from export.bundle import BundleError, format_manifest, hash_file
 from export.difference import AgreementError
 from export.lookup.native import is_available
 from export.verify import verify_artifact
@@ -22,7 +22,7 @@ def refresh_manifest(artifact: Path, name: str) -> None:
         "bytes": (artifact / name).stat().st_size,
         "sha256": hash_file(artifact / name),
     }
-    path.write_text(json.dumps(manifest))
+    path.write_text(format_manifest(manifest))
 
 
 def test_copies_that_differ_are_refused(tmp_path: Path) -> None:
