@@ -272,14 +272,16 @@ def _describe_lookup(lookup: LookupFiles, manifest: Mapping[str, Any]) -> dict[s
 def _list_files(
     folder: Path, records: Mapping[str, Any], check_hashes: bool, progress: Progress
 ) -> tuple[ListedFile, ...]:
+    there = {
+        name: record
+        for name, record in sorted(records.items())
+        if name not in OPTIONAL_FILES or (folder / name).exists()
+    }
     files = []
-    done, total = 0, sum(record["bytes"] for record in records.values())
-    for name, record in sorted(records.items()):
-        path = folder / name
-        if name in OPTIONAL_FILES and not path.exists():
-            continue
+    done, total = 0, sum(record["bytes"] for record in there.values())
+    for name, record in there.items():
         progress(name, done, total)
-        holds = hash_file(path) == record["sha256"] if check_hashes else None
+        holds = hash_file(folder / name) == record["sha256"] if check_hashes else None
         done += record["bytes"]
         files.append(
             ListedFile(name=name, size=record["bytes"], sha256=record["sha256"], holds=holds)

@@ -9,7 +9,9 @@ import jsonschema
 import pytest
 
 import export
+import pipeline
 from export.bundle import LOOKUP_FOLDER, MANIFEST_FILE, REQUIRED_FILES, format_manifest
+from pipeline.run_folder import Run
 
 SCHEMAS = Path(export.__file__).parent / "schema"
 GOLDEN = Path(__file__).parents[1] / "golden"
@@ -147,4 +149,11 @@ def test_errors_name_the_key_at_fault() -> None:
     assert (list(error.absolute_path), error.message) == (
         ["axes", "H"],
         "'wide' is not of type 'integer'",
+    )
+
+
+def test_the_run_that_is_exported_is_valid(hollow_run: Run) -> None:
+    path = Path(pipeline.__file__).parent / "schema" / "run.schema.json"
+    jsonschema.validate(
+        json.loads((hollow_run.folder / "run.json").read_text()), json.loads(path.read_text())
     )

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import filelock
+import jsonschema
 import numpy as np
 import pytest
 
@@ -81,6 +82,14 @@ def test_a_run_holds_everything_export_needs(run: Any, data: Any) -> None:
         *("logs", "model.keras", "reliability.svg", "run.json", "test_predictions.npz"),
         *("test_split.jsonl", "tokenizer.model", "words.txt"),
     ]
+
+
+def test_run_json_keeps_to_its_schema(run: Any) -> None:
+    schema = json.loads((ROOT / "pipeline" / "schema" / "run.schema.json").read_text())
+    fields = json.loads((run.folder / "run.json").read_text())
+    jsonschema.validate(fields, schema)
+    assert fields["accounting"]
+    assert fields["calibration"]
 
 
 def test_a_run_keeps_the_words_of_its_training_split(run: Any, data: Any) -> None:
