@@ -130,7 +130,6 @@ class DataFacts:
         leaks: Near duplicates of training texts, by held-out split and kind.
         leak_shares: The same as a fraction of the split.
         classes: Most rows first; not all where there are more than 200.
-        suspects: Training rows that look clearly mislabelled; None where it was not looked for.
         warnings: Sentences.
     """
 
@@ -143,7 +142,6 @@ class DataFacts:
     leaks: Mapping[str, Mapping[str, int]]
     leak_shares: Mapping[str, float]
     classes: tuple[ClassRows, ...]
-    suspects: int | None
     warnings: tuple[str, ...]
 
 
@@ -268,7 +266,7 @@ def _read_confusion(
             not is_cell
             or not all(type(number) is int and number >= 0 for number in cell)
             or max(cell[:2]) >= len(classes)
-            or cell[2] > classes[cell[0]].support
+            or not 1 <= cell[2] <= classes[cell[0]].support
         ):
             expected = "[label id, label id, texts]"
             raise FieldError(f"{where}confusion[{index}]", expected, cell)
@@ -279,7 +277,7 @@ def _read_confusion(
 
 def _read_data(run: Run, fields: Mapping[str, Any]) -> DataFacts:
     rows, splits = take_mapping(fields, "rows", ""), take_mapping(fields, "splits", "")
-    leaks, noise = take_mapping(fields, "leaks", ""), take_mapping(fields, "label_noise", "")
+    leaks = take_mapping(fields, "leaks", "")
     held_out = [name for name in _SPLITS if name in leaks]
     kinds = {
         name: take_mapping(take_mapping(leaks, name, "leaks."), "rows", f"leaks.{name}.")
@@ -309,11 +307,6 @@ def _read_data(run: Run, fields: Mapping[str, Any]) -> DataFacts:
                 },
             )
             for one, place in take_mappings(fields, "classes", "")
-        ),
-        suspects=(
-            take_count(noise, "clear_suspects", "label_noise.")
-            if noise.get("skipped") is None
-            else None
         ),
         warnings=tuple(
             take_text(one, "text", place) for one, place in take_mappings(fields, "warnings", "")

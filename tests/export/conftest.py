@@ -14,7 +14,8 @@ from typing import Any
 import pytest
 
 from pipeline.config import ModelConfig
-from pipeline.run_folder import Run
+from pipeline.run_folder import Run, load_model, write_json
+from tests.export.model_card.samples import make_data_card
 from tests.export.tiny import (
     make_config,
     make_keras_model,
@@ -26,6 +27,28 @@ from tests.export.tiny import (
 _SIDES = {"before": {"ece": 0.0543, "nll": 0.7751}, "after": {"ece": 0.0121, "nll": 0.7612}}
 CALIBRATION: dict[str, Any] = {"temperature": 0.8, "note": None, "test": _SIDES}
 """What `run.json` of `tiny_run` says; its head is divided by that temperature."""
+
+
+def keep_evidence(run: Run) -> None:
+    """Write what `make train` keeps of a run's evaluation and data (slow tests only)."""
+    from pipeline.evaluation.evaluate import evaluate_splits, score_splits
+
+    texts, labels = zip(*run.read_test_split(), strict=True)
+    evaluation = evaluate_splits(
+        score_splits(
+            load_model(run),
+            {"test": (texts, labels)},
+            tokenizer_path=run.tokenizer_path,
+            max_tokens=run.max_tokens,
+        ),
+        run=run.name,
+        fingerprint=run.data["fingerprint"],
+        label_names=run.labels,
+        k=run.training["num_predict"],
+        calibration=run.calibration,
+    )
+    write_json(run.folder / "evaluation.json", evaluation.to_json())
+    write_json(run.folder / "data_card.json", make_data_card(run))
 
 
 @pytest.fixture(scope="session")
@@ -72,7 +95,7 @@ def make_run(tokenizer_model: bytes) -> Callable[..., Run]:
 
 @pytest.fixture(scope="session")
 def tiny_run(tmp_path_factory: pytest.TempPathFactory, make_run: Callable[..., Run]) -> Run:
-    """A whole tiny run: bidirectional, max pooling, calibrated, with every dropout (slow tests)."""
+    """A whole tiny run, with every dropout, calibrated, measured, its data described (slow tests)."""
     build = tmp_path_factory.mktemp("build")
     config = make_config(
         embedding_dropout=0.1,
@@ -81,12 +104,14 @@ def tiny_run(tmp_path_factory: pytest.TempPathFactory, make_run: Callable[..., R
         gru_dropout=0.1,
         recurrent_dropout=0.1,
     )
-    return make_run(
+    run = make_run(
         build / "runs" / "tiny",
         config,
         temperature=CALIBRATION["temperature"],
         calibration=CALIBRATION,
     )
+    keep_evidence(run)
+    return run
 
 
 @pytest.fixture(scope="session")

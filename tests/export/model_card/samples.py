@@ -74,7 +74,7 @@ def make_evaluation(run: Run) -> RunEvaluation:
     logits[:, -1] = -20
     return RunEvaluation(
         run=run.name,
-        fingerprint=FINGERPRINT,
+        fingerprint=run.data["fingerprint"],
         splits={"test": measure_split(logits, labels, label_names=run.labels, k=2)},
         calibration=CALIBRATION,
         mistakes=(Mistake(text="a secret", label="cat", answer="dog", probability=0.9),),
@@ -93,7 +93,7 @@ def make_data_card(run: Run) -> dict[str, Any]:
     return dataclasses.asdict(
         dataclasses.replace(
             card,
-            fingerprint=FINGERPRINT,
+            fingerprint=run.data["fingerprint"],
             rows=dataclasses.replace(
                 card.rows, rejected=[RejectReason(reason="empty_text", rows=3, samples=[])]
             ),

@@ -81,6 +81,7 @@ EVALUATION_EDITS: list[tuple[Callable[[Any], Any], str]] = [
         lambda f: f["splits"]["test"]["confusion"].append([0, 5, 1]),
         r"confusion\[\d+\]: expected \[label id, label id, texts\], found \[0, 5, 1\]",
     ),
+    (lambda f: f["splits"]["test"]["confusion"].append([0, 1, 0]), r"texts\], found \[0, 1, 0\]"),
     (lambda f: f["splits"]["test"]["confusion"].append([0, 1]), r"texts\], found \[0, 1\]"),
     (lambda f: f["splits"]["test"]["confusion"].append([0, 1, 10**6]), r"found \[0, 1, 1000000\]"),
     (lambda f: f["splits"]["test"]["bins"].append(0), r"bins\[15\]: expected an object, found 0"),
