@@ -161,6 +161,7 @@ def test_two_processes_write_the_same_bytes(tiny_run: Run, tmp_path: Path) -> No
         tree = read_tree(build / "artifacts" / "tiny" / name)
         manifest = json.loads(tree.pop("manifest.json"))
         assert manifest.pop("version") == int(name)
+        assert manifest.pop("manifest_sha256")
         trees.append((tree, manifest))
     assert trees[0] == trees[1]
 
