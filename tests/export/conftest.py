@@ -95,7 +95,7 @@ def make_run(tokenizer_model: bytes) -> Callable[..., Run]:
 
 @pytest.fixture(scope="session")
 def tiny_run(tmp_path_factory: pytest.TempPathFactory, make_run: Callable[..., Run]) -> Run:
-    """A whole tiny run, with every dropout, calibrated, measured, its data described (slow tests)."""
+    """A whole tiny run with every dropout, calibrated and measured (slow tests only)."""
     build = tmp_path_factory.mktemp("build")
     config = make_config(
         embedding_dropout=0.1,
