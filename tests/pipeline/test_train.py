@@ -78,8 +78,16 @@ def test_a_run_holds_everything_export_needs(run: Any, data: Any) -> None:
     assert set(run.metrics["test"]) == {"top_1", "top_2", "loss"}
     assert list((run.folder / "logs").rglob("events.*"))
     assert sorted(path.name for path in run.folder.iterdir()) == [
-        *("confusion.svg", "evaluation.html", "evaluation.json", "history.json", "labels.json"),
-        *("logs", "model.keras", "reliability.svg", "run.json", "test_predictions.npz"),
+        *("confusion.svg", "data_card.json", "evaluation.html", "evaluation.json"),
+        *(
+            "history.json",
+            "labels.json",
+            "logs",
+            "model.keras",
+            "reliability.svg",
+            "run.json",
+            "test_predictions.npz",
+        ),
         *("test_split.jsonl", "tokenizer.model", "words.txt"),
     ]
 
@@ -106,6 +114,17 @@ def test_a_finished_run_without_words_gets_them(run: Any, data: Any) -> None:
     run.words_path.unlink()
     train(data, shape(data), TrainConfig(**SETTINGS), run.folder.parent)
     assert run.words_path.read_bytes() == content
+
+
+def test_a_run_keeps_the_card_of_its_data_and_a_finished_one_gets_it(run: Any, data: Any) -> None:
+    from pipeline.train import train
+
+    kept = run.folder / "data_card.json"
+    content = (data.folder / "data_card.json").read_bytes()
+    assert kept.read_bytes() == content
+    kept.unlink()
+    train(data, shape(data), TrainConfig(**SETTINGS), run.folder.parent)
+    assert kept.read_bytes() == content
 
 
 def test_a_run_learns_and_its_metrics_are_those_of_the_saved_model(run: Any) -> None:
