@@ -176,3 +176,13 @@ def test_no_runtime_is_imported() -> None:
         timeout=60,
     )
     assert (done.returncode, done.stderr) == (0, "")
+
+
+@pytest.mark.slow
+def test_what_the_exporter_writes_today_is_told(published: Path) -> None:
+    found = inspect_folder(published)
+    assert (found.schema_version, found.damaged, found.notes) == (3, (), ())
+    assert str(found.calibration).startswith("The probabilities are calibrated: the logits were")
+    product, oracle = found.graphs
+    assert (product.operators["GRU"], oracle.operators["Loop"]) == (2, 2)
+    assert found.model["gru_dropout"] == 0.1
