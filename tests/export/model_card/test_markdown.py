@@ -1,10 +1,13 @@
 from __future__ import annotations
 
 import ast
+import html
+import re
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from markdown_it import MarkdownIt
 
 from export.model_card.markdown import (
     escape_text,
@@ -45,6 +48,16 @@ def test_an_escaped_text_has_no_character_of_markdown_or_html(text: str) -> None
 )
 def test_a_text_stands_in_markdown_as_itself(text: str, escaped: str) -> None:
     assert escape_text(text) == escaped
+
+
+@given(st.text(st.characters(categories=["L", "N", "P", "S"]), min_size=1))
+def test_a_renderer_shows_the_text_itself_in_a_cell_in_code_and_in_a_list(text: str) -> None:
+    render = MarkdownIt("commonmark", {"html": True}).enable("table").render
+    table = render(format_table(("a", "b"), [(escape_text(text), format_code(text))]))
+    cells = [html.unescape(cell) for cell in re.findall(r"<td>(.*?)</td>", table)]
+    assert cells == [text, f"<code>{text}</code>"]
+    entry = render(f"- {escape_text(text)}")
+    assert html.unescape(entry) == f"<ul>\n<li>{text}</li>\n</ul>\n"
 
 
 @pytest.mark.parametrize(
