@@ -14,6 +14,7 @@ Example:
 from __future__ import annotations
 
 import io
+import warnings
 from contextlib import AbstractContextManager
 from typing import Any
 from xml.etree import ElementTree
@@ -105,7 +106,9 @@ def figure_to_svg(figure: Figure, *, alt: str, standalone: bool = False) -> str:
         date, no version, no random name.
     """
     written = io.BytesIO()
-    with matplotlib.rc_context({**_STYLE, "svg.hashsalt": alt}):
+    with matplotlib.rc_context({**_STYLE, "svg.hashsalt": alt}), warnings.catch_warnings():
+        # Whoever shows the page draws its text, in fonts that matplotlib does not have.
+        warnings.filterwarnings("ignore", message="Glyph .* missing from font")
         FigureCanvasSVG(figure).print_svg(written, metadata={"Date": None, "Creator": None})
     root = ElementTree.fromstring(written.getvalue())
     _, _, width, height = root.attrib["viewBox"].split()

@@ -70,6 +70,10 @@ def test_text_is_drawn_as_it_stands(title: str) -> None:
     assert not any(element.tag.endswith("script") for element in root.iter())
 
 
+def test_text_in_other_scripts_is_kept_without_a_warning() -> None:
+    assert "날씨 अ 天气" in draw(title="날씨 अ 天气")  # a warning would fail the test
+
+
 def test_a_file_of_its_own_has_size_fonts_and_ground() -> None:
     root = ElementTree.fromstring(draw(standalone=True))
     assert float(root.attrib["width"]) == pytest.approx(5.2 * 72)
