@@ -20,7 +20,7 @@ from pathlib import Path
 
 import numpy as np
 
-from export.bundle import MANIFEST_FILE, Artifact, write_latest
+from export.bundle import MANIFEST_FILE, Artifact, format_manifest, write_latest
 from serving_compare.load.arrivals import Phase
 from serving_compare.load.capacity import Verdict, judge_probe, search_capacity
 from serving_compare.load.checks import (
@@ -296,7 +296,7 @@ def publish_copy(artifact: Artifact, folder: Path, version: int) -> None:
     shutil.copytree(artifact.folder, target, copy_function=_link_or_copy)
     manifest = json.loads((target / MANIFEST_FILE).read_text(encoding="utf-8"))
     (target / MANIFEST_FILE).unlink()  # not written through a link
-    text = json.dumps({**manifest, "version": version})
+    text = format_manifest({**manifest, "version": version})
     (target / MANIFEST_FILE).write_text(text, encoding="utf-8")
     write_latest(folder)
 
