@@ -113,7 +113,7 @@ def ablation(
     reports = build_root() / "reports"
     reports.mkdir(parents=True, exist_ok=True)
     try:
-        with _scratch(reports) as scratch, _show_progress(console) as advance:
+        with _scratch(reports) as scratch, show_progress(console) as advance:
             measured = measure(
                 prepared,
                 rungs=chosen,
@@ -216,10 +216,10 @@ def _scratch(reports: Path) -> Iterator[Path]:
 
 
 @contextmanager
-def _show_progress(console: Console) -> Iterator[Any]:
+def show_progress(console: Console, *, width: int = 44) -> Iterator[Any]:
     """Give a function that moves a bar over the children of a round."""
     progress = Progress(
-        TextColumn("{task.description:<44}"),
+        TextColumn(f"{{task.description:<{width}}}"),
         BarColumn(),
         MofNCompleteColumn(),
         TimeElapsedColumn(),

@@ -13,10 +13,9 @@ from typing import Any
 import click
 from rich import box
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from pipeline.ablation.command import DEFAULT_SHAPE, describe_machine
+from pipeline.ablation.command import DEFAULT_SHAPE, describe_machine, show_progress
 from pipeline.config import ModelConfig, TrainConfig
 from pipeline.data_options import build_root, data_options, prepare_data
 from pipeline.run_folder import write_json
@@ -133,21 +132,7 @@ def _choose(names: str | None) -> list[str]:
 def _measure(
     console: Console, data: Path, chosen: Sequence[str], model: Any, training: Any, profile: Any
 ) -> list[dict[str, Any]]:
-    progress = Progress(
-        TextColumn("{task.description:<28}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-        console=console,
-        transient=True,
-        disable=not console.is_terminal,
-    )
-    with progress:
-        task = progress.add_task("")
-
-        def advance(what: str, done: int, total: int) -> None:
-            progress.update(task, description=what, completed=done, total=total)
-
+    with show_progress(console, width=28) as advance:
         return measure(
             data,
             contenders=chosen,
