@@ -7,7 +7,6 @@ older one under its hidden name, and the next `locked_folder` puts it back.
 
 from __future__ import annotations
 
-import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,6 +15,7 @@ from pathlib import Path
 import filelock
 
 from pipeline.tables.source import DataError
+from pipeline.whole_file import sync
 
 
 class FolderBusyError(DataError):
@@ -79,14 +79,6 @@ def locked_folder(folder: Path) -> Iterator[None]:
         lock.release()
 
 
-def _sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
 @contextmanager
 def publish_folder(folder: Path) -> Iterator[Path]:
     """Give an empty folder to fill; publish it under its name when the block ends well.
@@ -102,12 +94,12 @@ def publish_folder(folder: Path) -> Iterator[Path]:
         partial.mkdir()
         yield partial
         for path in sorted(partial.rglob("*")):
-            _sync(path)
-        _sync(partial)
+            sync(path)
+        sync(partial)
         if folder.exists():
             folder.rename(_replaced(folder))
         partial.rename(folder)
-        _sync(folder.parent)
+        sync(folder.parent)
         if _replaced(folder).exists():
             shutil.rmtree(_replaced(folder))
     except OSError as err:

@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.run_folder import RunError
+from pipeline.whole_file import sync, write_whole
 
 STATE_FILE = "oracle.json"
 PREVIOUS_FILE = "oracle.previous.json"
@@ -51,24 +52,10 @@ def _hash_state(state: Any) -> str:
     return hashlib.sha256(json.dumps(state, sort_keys=True).encode()).hexdigest()
 
 
-def _write_whole(path: Path, value: object) -> Path:
-    """Write JSON beside `path` and sync it; the caller renames it."""
-    partial = path.with_name(f".{path.name}.partial")
-    with partial.open("w", encoding="utf-8") as file:
-        json.dump(value, file, indent=1)  # not sorted: trials stand in the order of their start
-        file.write("\n")
-        file.flush()
-        os.fsync(file.fileno())
-    return partial
-
-
-def _sync_folder(folder: Path) -> None:
-    if os.name == "posix":
-        handle = os.open(folder, os.O_RDONLY)
-        try:
-            os.fsync(handle)
-        finally:
-            os.close(handle)
+def _format(value: object) -> str:
+    return (
+        json.dumps(value, indent=1) + "\n"
+    )  # not sorted: trials stand in the order of their start
 
 
 def write_state(folder: Path, state: Mapping[str, Any]) -> None:
@@ -77,9 +64,8 @@ def write_state(folder: Path, state: Mapping[str, Any]) -> None:
     Killed at any time, `read_state` finds the new one or the old one.
     """
     path, previous = folder / STATE_FILE, folder / PREVIOUS_FILE
-    partial = _write_whole(
-        path,
-        {"schema_version": STATE_SCHEMA_VERSION, "sha256": _hash_state(state), "state": state},
+    content = _format(
+        {"schema_version": STATE_SCHEMA_VERSION, "sha256": _hash_state(state), "state": state}
     )
     if path.exists():
         # A second name for the old file first: at no moment is there none.
@@ -87,8 +73,8 @@ def write_state(folder: Path, state: Mapping[str, Any]) -> None:
         link.unlink(missing_ok=True)
         os.link(path, link)
         link.replace(previous)
-    partial.replace(path)
-    _sync_folder(folder)
+    write_whole(path, content)
+    sync(folder)
 
 
 def _parse_state(path: Path) -> Any:
@@ -150,9 +136,8 @@ def read_state(folder: Path) -> tuple[dict[str, Any] | None, str | None]:
 def write_outcome(folder: Path, outcome: Outcome) -> None:
     """Record what the trial in `folder` came to; from here on it is not run again."""
     folder.mkdir(parents=True, exist_ok=True)
-    path = folder / OUTCOME_FILE
-    _write_whole(path, dataclasses.asdict(outcome)).replace(path)
-    _sync_folder(folder)
+    write_whole(folder / OUTCOME_FILE, _format(dataclasses.asdict(outcome)))
+    sync(folder)
 
 
 def read_outcome(folder: Path, values: Mapping[str, Any] | None = None) -> Outcome | None:

@@ -34,6 +34,7 @@ from typing import TYPE_CHECKING, Any
 
 from pipeline.config import ModelConfig as ModelConfig  # part of this contract
 from pipeline.config import describe_shape as describe_shape
+from pipeline.whole_file import write_whole
 from pipeline.word_list import read_words
 
 if TYPE_CHECKING:
@@ -181,12 +182,8 @@ def read_versions(*libraries: str) -> dict[str, str]:
 
 def write_json(path: Path, value: object) -> None:
     """Write `value` as indented JSON, keys sorted, through a temporary name."""
-    partial = path.with_name(f".{path.name}.partial")
-    partial.write_text(
-        json.dumps(value, indent=2, sort_keys=True, ensure_ascii=False, allow_nan=False) + "\n",
-        encoding="utf-8",
-    )
-    partial.replace(path)
+    text = json.dumps(value, indent=2, sort_keys=True, ensure_ascii=False, allow_nan=False)
+    write_whole(path, text + "\n")
 
 
 def write_run(
@@ -254,10 +251,7 @@ def write_run(
         },
     )
     partial.rename(target)
-    latest = target.parent / LATEST_FILE
-    latest_partial = target.parent / f".{LATEST_FILE}.partial"
-    latest_partial.write_text(target.name + "\n", encoding="utf-8")
-    latest_partial.replace(latest)
+    write_whole(target.parent / LATEST_FILE, target.name + "\n")
     return read_run(target)
 
 

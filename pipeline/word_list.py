@@ -12,6 +12,8 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+from pipeline.whole_file import write_whole
+
 MAX_WORDS = 200_000
 MAX_WORD_BYTES = 64
 """Longer ones are addresses and damage; they are rare and would not be met again."""
@@ -87,9 +89,7 @@ def write_words(path: Path, words: Sequence[str]) -> None:
         ValueError: They are not what `read_words` lets pass.
     """
     _check_words(words)
-    partial = path.with_name(f".{path.name}.partial")
-    partial.write_bytes("".join(f"{word}\n" for word in words).encode())
-    partial.replace(path)
+    write_whole(path, "".join(f"{word}\n" for word in words))
 
 
 def read_words(path: Path) -> list[str]:

@@ -10,7 +10,6 @@ is replaced last, so a result that can be read has its predictions.
 from __future__ import annotations
 
 import json
-import os
 import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -22,6 +21,7 @@ import numpy.typing as npt
 
 from pipeline.data_folder import PreparedData
 from pipeline.run_folder import write_json
+from pipeline.whole_file import open_whole
 
 BaselineKind = Literal["svm", "fasttext"]
 BASELINE_NAMES: Mapping[BaselineKind, str] = {"svm": "TF-IDF + linear SVM", "fasttext": "fastText"}
@@ -107,12 +107,8 @@ def write_baseline(
     folder.mkdir(parents=True, exist_ok=True)
     # Until the new JSON is there, none: it would vouch for the predictions of another training.
     (folder / "baseline.json").unlink(missing_ok=True)
-    partial = folder / ".predictions.npz.partial"
-    with partial.open("wb") as file:
+    with open_whole(folder / "predictions.npz") as file:
         np.savez_compressed(file, top_ids=top_ids, fingerprint=np.array(data.fingerprint))
-        file.flush()
-        os.fsync(file.fileno())
-    partial.replace(folder / "predictions.npz")
     write_json(
         folder / "baseline.json",
         {

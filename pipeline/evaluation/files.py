@@ -16,6 +16,7 @@ from pipeline.evaluation.figures import draw_confusion, draw_reliability
 from pipeline.evaluation.page import render_page
 from pipeline.evaluation.predictions import Predictions, write_predictions
 from pipeline.run_folder import read_json, write_json
+from pipeline.whole_file import write_whole
 
 EVALUATION_FILE = "evaluation.json"
 PREDICTIONS_FILE = "test_predictions.npz"
@@ -25,9 +26,9 @@ def write_evaluation(folder: Path, evaluation: RunEvaluation, predictions: Predi
     """Write all files; the JSON last, so that where it is the others are."""
     test = evaluation.splits["test"]
     write_predictions(folder / PREDICTIONS_FILE, predictions)
-    _write_text(folder / "confusion.svg", draw_confusion(test, standalone=True))
-    _write_text(folder / "reliability.svg", draw_reliability(test, name="test", standalone=True))
-    _write_text(folder / "evaluation.html", render_page(evaluation))
+    write_whole(folder / "confusion.svg", draw_confusion(test, standalone=True))
+    write_whole(folder / "reliability.svg", draw_reliability(test, name="test", standalone=True))
+    write_whole(folder / "evaluation.html", render_page(evaluation))
     write_json(folder / EVALUATION_FILE, evaluation.to_json())
 
 
@@ -41,9 +42,3 @@ def read_evaluation(folder: Path) -> RunEvaluation | None:
     if not path.is_file():
         return None
     return RunEvaluation.from_json(read_json(path), place=str(path))
-
-
-def _write_text(path: Path, text: str) -> None:
-    partial = path.with_name(f".{path.name}.partial")
-    partial.write_text(text, encoding="utf-8")
-    partial.replace(path)

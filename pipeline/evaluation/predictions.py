@@ -9,7 +9,6 @@ Rows stand in the order of the test split. A baseline writes the same arrays.
 
 from __future__ import annotations
 
-import os
 import zipfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from pipeline.run_folder import RunError
+from pipeline.whole_file import open_whole
 
 KEPT = 10
 """Answers a text that are kept; more where a top-k accuracy asks for them."""
@@ -41,18 +41,14 @@ class Predictions:
 
 def write_predictions(path: Path, predictions: Predictions) -> None:
     """Write predictions through a temporary name; the same ones give the same bytes."""
-    partial = path.with_name(f".{path.name}.partial")
     arrays: dict[str, Any] = {
         "top_ids": predictions.top_ids.astype(np.int32),
         "fingerprint": np.array(predictions.fingerprint),
     }
     if predictions.probabilities is not None:
         arrays["probabilities"] = predictions.probabilities.astype(np.float32)
-    with partial.open("wb") as file:
+    with open_whole(path) as file:
         np.savez_compressed(file, **arrays)
-        file.flush()
-        os.fsync(file.fileno())
-    partial.replace(path)
 
 
 def read_predictions(path: Path) -> Predictions:

@@ -135,7 +135,7 @@ def test_a_kill_between_two_steps_of_a_write_leaves_the_old_state_or_the_new(
 
     monkeypatch.setattr("pipeline.oracle_store.os.link", count(__import__("os").link))
     monkeypatch.setattr(Path, "replace", count(Path.replace))
-    monkeypatch.setattr("pipeline.oracle_store._sync_folder", count(lambda path: None))
+    monkeypatch.setattr("pipeline.oracle_store.sync", count(lambda path: None))
     with pytest.raises(KeyboardInterrupt):
         write_state(folder, newer)
     monkeypatch.undo()
