@@ -26,7 +26,7 @@ from typing import Any, Literal, get_args
 import filelock
 
 from pipeline.folder_swap import publish_folder
-from pipeline.run_folder import write_json
+from pipeline.json_file import write_json
 from pipeline.tables.source import DataError
 
 CacheMode = Literal["memory", "block", "snapshot", "none"]

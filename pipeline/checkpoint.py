@@ -21,7 +21,7 @@ import keras
 import numpy as np
 
 from pipeline.accounting import Account
-from pipeline.run_folder import write_json
+from pipeline.json_file import write_json
 
 SAVE_EVERY_S = 30.0
 """A state takes 0.1 s to write at the default size, so this costs a third of a percent."""

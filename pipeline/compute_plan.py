@@ -24,7 +24,7 @@ import tensorflow as tf
 
 from pipeline.config import TrainConfig
 from pipeline.dataset import WIDTHS
-from pipeline.run_folder import write_json
+from pipeline.json_file import write_json
 
 PLAN_FILE = "compute_plan.json"
 MIN_STEPS = 1500

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pipeline.run_folder import MAX_JSON_BYTES, write_json
+from pipeline.json_file import read_bounded_json, write_json
 from pipeline.shards import read_shard, write_shard
 from pipeline.tables.source import DataError
 
@@ -173,20 +173,12 @@ def write_prepared(
 
 
 def _read_json(path: Path) -> Any:
-    try:
-        size = path.stat().st_size
-        if size > MAX_JSON_BYTES:
-            raise DataError(f"{path}: expected at most {MAX_JSON_BYTES} bytes, found {size}.")
-        return json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError as err:
-        raise DataError(
-            f"{path}: no such file, so {path.parent} is not a finished data folder. Prepare it "
-            "with `make data`."
-        ) from err
-    except OSError as err:
-        raise DataError(f"{path}: expected a readable file, found {err.strerror}.") from err
-    except ValueError as err:
-        raise DataError(f"{path}: expected JSON, found {err}. {_AGAIN}") from err
+    return read_bounded_json(
+        path,
+        error=DataError,
+        finished="a finished data folder. Prepare it with `make data`.",
+        again=_AGAIN,
+    )
 
 
 def _read_split(folder: Path, split: str, fields: Mapping[str, Any]) -> Split:

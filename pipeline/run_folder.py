@@ -34,6 +34,8 @@ from typing import TYPE_CHECKING, Any
 
 from pipeline.config import ModelConfig as ModelConfig  # part of this contract
 from pipeline.config import describe_shape as describe_shape
+from pipeline.json_file import read_bounded_json
+from pipeline.json_file import write_json as write_json
 from pipeline.whole_file import write_whole
 from pipeline.word_list import read_words
 
@@ -41,8 +43,6 @@ if TYPE_CHECKING:
     import keras
 
 RUN_SCHEMA_VERSION = 1
-MAX_JSON_BYTES = 64 * 2**20
-"""Bound on run.json, labels.json and history.json before they are parsed."""
 LATEST_FILE = "latest"
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 
@@ -180,12 +180,6 @@ def read_versions(*libraries: str) -> dict[str, str]:
     return {"python": platform.python_version()} | {name: version(name) for name in libraries}
 
 
-def write_json(path: Path, value: object) -> None:
-    """Write `value` as indented JSON, keys sorted, through a temporary name."""
-    text = json.dumps(value, indent=2, sort_keys=True, ensure_ascii=False, allow_nan=False)
-    write_whole(path, text + "\n")
-
-
 def write_run(
     partial: Path,
     target: Path,
@@ -256,23 +250,17 @@ def write_run(
 
 
 def read_json(path: Path) -> Any:
-    """Read a JSON file of bounded size.
+    """Read a JSON file of a run folder, of bounded size.
 
     Raises:
-        RunError: It is missing, too large, or not JSON.
+        RunError: It is missing, unreadable, too large, or not JSON.
     """
-    try:
-        size = path.stat().st_size
-        if size > MAX_JSON_BYTES:
-            raise RunError(f"{path}: expected at most {MAX_JSON_BYTES} bytes, found {size}.")
-        return json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError as err:
-        raise RunError(
-            f"{path}: no such file, so {path.parent} is not a finished run. "
-            "Train one with `make train`."
-        ) from err
-    except ValueError as err:
-        raise RunError(f"{path}: expected JSON, found {err}. Train again.") from err
+    return read_bounded_json(
+        path,
+        error=RunError,
+        finished="a finished run. Train one with `make train`.",
+        again="Train again.",
+    )
 
 
 def read_run(folder: Path) -> Run:

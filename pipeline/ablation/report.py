@@ -15,7 +15,7 @@ from rich import box
 from rich.table import Table
 
 from pipeline.ablation.plot import draw_ladder
-from pipeline.run_folder import write_json
+from pipeline.json_file import write_json
 
 SCHEMA_VERSION = 1
 JSON_FILE = "ablation.json"

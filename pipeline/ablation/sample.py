@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from pipeline.data_folder import PreparedData
-from pipeline.run_folder import write_json
+from pipeline.json_file import write_json
 from pipeline.shards import read_shard, write_shard
 
 if TYPE_CHECKING:

@@ -20,7 +20,7 @@ import numpy as np
 import numpy.typing as npt
 
 from pipeline.data_folder import PreparedData
-from pipeline.run_folder import write_json
+from pipeline.json_file import write_json
 from pipeline.whole_file import open_whole
 
 BaselineKind = Literal["svm", "fasttext"]

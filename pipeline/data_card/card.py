@@ -12,7 +12,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from pipeline.run_folder import write_json
+from pipeline.json_file import write_json
 from pipeline.tables.source import DataError
 
 CARD_JSON = "data_card.json"

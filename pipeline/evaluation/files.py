@@ -15,7 +15,8 @@ from pipeline.evaluation.fields import RunEvaluation
 from pipeline.evaluation.figures import draw_confusion, draw_reliability
 from pipeline.evaluation.page import render_page
 from pipeline.evaluation.predictions import Predictions, write_predictions
-from pipeline.run_folder import read_json, write_json
+from pipeline.json_file import write_json
+from pipeline.run_folder import read_json
 from pipeline.whole_file import write_whole
 
 EVALUATION_FILE = "evaluation.json"

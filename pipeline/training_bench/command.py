@@ -18,7 +18,7 @@ from rich.table import Table
 from pipeline.ablation.command import DEFAULT_SHAPE, describe_machine, show_progress
 from pipeline.config import ModelConfig, TrainConfig
 from pipeline.data_options import build_root, data_options, prepare_data
-from pipeline.run_folder import write_json
+from pipeline.json_file import write_json
 from pipeline.training_bench.contenders import CONTENDERS, EAGER, FIT
 from pipeline.training_bench.measure import (
     PROFILES,

@@ -14,7 +14,8 @@ from typing import Any
 import pytest
 
 from pipeline.config import ModelConfig
-from pipeline.run_folder import Run, load_model, write_json
+from pipeline.json_file import write_json
+from pipeline.run_folder import Run, load_model
 from tests.export.model_card.samples import make_data_card
 from tests.export.tiny import (
     make_config,

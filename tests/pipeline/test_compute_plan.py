@@ -86,7 +86,7 @@ def test_nothing_is_timed_where_nothing_is_to_be_decided(
 
 def test_a_resumed_training_keeps_its_plan_unless_it_is_told(model: Any, tmp_path: Path) -> None:
     from pipeline.compute_plan import PLAN_FILE, decide, plan_compute
-    from pipeline.run_folder import write_json
+    from pipeline.json_file import write_json
 
     begun = decide(plain_step_ms=61.0, compiled_step_ms=30.0, steps_left=9000, **MEASURED)
     write_json(tmp_path / PLAN_FILE, begun.to_json())

@@ -70,7 +70,7 @@ def test_data_json_that_is_no_json_is_refused(folder: Path) -> None:
 
 
 def test_huge_data_json_is_not_parsed(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("pipeline.data_folder.MAX_JSON_BYTES", 10)
+    monkeypatch.setattr("pipeline.json_file.MAX_JSON_BYTES", 10)
     with pytest.raises(DataError, match=r"data\.json: expected at most 10 bytes, found \d+\."):
         read_prepared(folder)
 

@@ -19,7 +19,8 @@ from pipeline.data_card.fields import (
 )
 from pipeline.evaluation.fields import Mistake, RunEvaluation
 from pipeline.evaluation.measures import measure_split
-from pipeline.run_folder import Run, write_json
+from pipeline.json_file import write_json
+from pipeline.run_folder import Run
 from tests.export.tiny import LABELS, make_config
 from tests.pipeline.cards import make_card
 
