@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import platform
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -16,10 +14,11 @@ from typing import Any
 import click
 import filelock
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from pipeline.config import ModelConfig, TrainConfig
 from pipeline.data_options import build_root, data_options, prepare_data
+from pipeline.machine import describe_machine
+from pipeline.rounds_bar import show_progress
 from pipeline.tables.source import DataError
 
 EXIT_CHECK_FAILED = 1
@@ -213,38 +212,3 @@ def _scratch(reports: Path) -> Iterator[Path]:
     finally:
         shutil.rmtree(folder, ignore_errors=True)
         lock.release()
-
-
-@contextmanager
-def show_progress(console: Console, *, width: int = 44) -> Iterator[Any]:
-    """Give a function that moves a bar over the children of a round."""
-    progress = Progress(
-        TextColumn(f"{{task.description:<{width}}}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-        console=console,
-        transient=True,
-        disable=not console.is_terminal,
-    )
-    with progress:
-        task = progress.add_task("")
-
-        def advance(what: str, done: int, total: int) -> None:
-            progress.update(task, description=what, completed=done, total=total)
-
-        yield advance
-
-
-def describe_machine() -> dict[str, Any]:
-    """Return the processor's name, the cores this process may use, and the system."""
-    cpu = platform.processor()
-    info = Path("/proc/cpuinfo")
-    if info.is_file():
-        for line in info.read_text(encoding="utf-8").splitlines():
-            if line.startswith("model name"):
-                cpu = line.split(":", 1)[1].strip()
-                break
-    has_affinity = hasattr(os, "sched_getaffinity")
-    cores = len(os.sched_getaffinity(0)) if has_affinity else os.cpu_count()
-    return {"cpu": cpu or "unknown processor", "cores": cores, "system": platform.system()}

@@ -15,10 +15,12 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from pipeline.ablation.command import DEFAULT_SHAPE, describe_machine, show_progress
+from pipeline.ablation.command import DEFAULT_SHAPE
 from pipeline.config import ModelConfig, TrainConfig
 from pipeline.data_options import build_root, data_options, prepare_data
 from pipeline.json_file import write_json
+from pipeline.machine import describe_machine
+from pipeline.rounds_bar import show_progress
 from pipeline.training_bench.contenders import CONTENDERS, EAGER, FIT
 from pipeline.training_bench.measure import (
     PROFILES,
