@@ -64,6 +64,7 @@ from serving_compare.server.command import serve
 from serving_compare.tables import make_tables
 from serving_compare.text_table import print_tables
 from serving_compare.verdict import find_verdict, format_verdict
+from serving_compare.whole_file import write_whole
 
 _against = click.option(
     "--against",
@@ -256,7 +257,7 @@ def _print_against(
     console: Console, report: dict[str, Any], folder: Path, old: dict[str, Any]
 ) -> None:
     comparison = compare_reports(old, report)
-    (folder / AGAINST_FILE).write_text(format_against_markdown(comparison), encoding="utf-8")
+    write_whole(folder / AGAINST_FILE, format_against_markdown(comparison))
     console.print()
     print_tables(console, make_against_tables(comparison))
     for line in format_summary(comparison):

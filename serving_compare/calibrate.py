@@ -25,6 +25,7 @@ from serving_compare.bench.interleave import BlockLimits, Work, measure_warm
 from serving_compare.command_line import build_root, exit_codes, lock_reports, progress_bar
 from serving_compare.machine import read_machine
 from serving_compare.sampling import measure_timer_cost_ns
+from serving_compare.whole_file import write_whole
 
 SCHEMA_VERSION = 1
 CALIBRATION_FILE = "calibration.json"
@@ -150,7 +151,5 @@ def calibrate(output: Path | None) -> None:
         with progress_bar(console) as bar:
             task = bar.add_task("calibration", total=1.0)
             fields = measure_calibration(progress=lambda share: bar.update(task, completed=share))
-        partial = path.with_name(f".{path.name}.partial")
-        partial.write_text(json.dumps(fields, indent=2) + "\n", encoding="utf-8")
-        partial.replace(path)
+        write_whole(path, json.dumps(fields, indent=2) + "\n")
     console.print(f"{fields['engine']}, {len(fields['cells'])} shapes\n{path}", highlight=False)

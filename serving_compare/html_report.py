@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import base64
 import hashlib
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -36,6 +35,7 @@ from serving_compare.plots import SERIES
 from serving_compare.tables import make_pairs_table, make_tables
 from serving_compare.text_table import UNSTABLE
 from serving_compare.verdict import find_verdict, format_sureness, format_verdict
+from serving_compare.whole_file import write_whole
 
 HTML_FILE = "report.html"
 _HERE = Path(__file__).parent
@@ -72,10 +72,7 @@ def write_html(folder: Path, report: Json) -> None:
         folder: Of the report.
         report: Content of its report.json.
     """
-    path = folder / HTML_FILE
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    partial.write_text(format_report_html(report), encoding="utf-8")
-    partial.replace(path)
+    write_whole(folder / HTML_FILE, format_report_html(report))
 
 
 def format_report_html(report: Json) -> str:

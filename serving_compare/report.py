@@ -11,7 +11,6 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 import shutil
 from collections.abc import Mapping
@@ -31,6 +30,7 @@ from serving_compare.summarise import (
 )
 from serving_compare.tables import format_speedup
 from serving_compare.text_table import Table, format_markdown_table
+from serving_compare.whole_file import write_whole
 
 REPORT_SCHEMA_VERSION = 2
 REPORT_FILE = "report.json"
@@ -145,7 +145,7 @@ def publish_report(reports: Path, results: Results) -> Path:
         partial.rename(target)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
-    _write_text(reports / LATEST_FILE, results.name + "\n")
+    write_whole(reports / LATEST_FILE, results.name + "\n")
     return target
 
 
@@ -155,8 +155,8 @@ def write_report(folder: Path, report: Json) -> None:
     from serving_compare.html_report import write_html
 
     text = json.dumps(report, indent=2, ensure_ascii=False, allow_nan=False)
-    _write_text(folder / REPORT_FILE, text + "\n")
-    _write_text(folder / MARKDOWN_FILE, format_report_markdown(report))
+    write_whole(folder / REPORT_FILE, text + "\n")
+    write_whole(folder / MARKDOWN_FILE, format_report_markdown(report))
     write_html(folder, report)
 
 
@@ -187,9 +187,3 @@ def check_report_name(reports: Path, name: str) -> None:
         )
     if (reports / name).exists():
         raise ReportError(f"{reports / name}: the report exists. Choose another --output name.")
-
-
-def _write_text(path: Path, text: str) -> None:
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    partial.write_text(text, encoding="utf-8")
-    partial.replace(path)

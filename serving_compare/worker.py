@@ -31,6 +31,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from serving_compare.backends import BACKENDS, ArtifactFiles, Backend, StageClock
+from serving_compare.whole_file import write_whole
 
 if TYPE_CHECKING:
     from serving_compare.sampling import Cell
@@ -115,9 +116,7 @@ def _write(job: Mapping[str, Any], arrays: Mapping[str, Any], facts: Mapping[str
 
     output = Path(job["output"])
     np.savez(output.with_suffix(".npz"), allow_pickle=False, **arrays)
-    partial = output.with_suffix(".partial")
-    partial.write_text(json.dumps(facts), encoding="utf-8")
-    partial.replace(output.with_suffix(".json"))
+    write_whole(output.with_suffix(".json"), json.dumps(facts))
 
 
 def _arguments(request: Request) -> tuple[Any, ...]:

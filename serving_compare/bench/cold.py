@@ -24,6 +24,7 @@ from serving_compare.backends import (
     SavedModelBackend,
     StageClock,
 )
+from serving_compare.whole_file import write_whole
 from serving_compare.worker import read_memory_bytes, settle_process
 
 STAGES = ("start", "import", "load", "first")
@@ -78,11 +79,8 @@ def run_job(job: Mapping[str, Any]) -> None:
 
         backend.run_ids(np.array([job["ids"]], np.int32), np.array([len(job["ids"])], np.int32))
     clock.mark("first")
-    output = Path(job["output"])
-    partial = output.with_suffix(".partial")
     facts = {"stages_ns": dict(clock.stages_ns), "memory": read_memory_bytes()}
-    partial.write_text(json.dumps(facts), encoding="utf-8")
-    partial.replace(output.with_suffix(".json"))
+    write_whole(Path(job["output"]).with_suffix(".json"), json.dumps(facts))
 
 
 if __name__ == "__main__":

@@ -20,6 +20,7 @@ from serving_compare.bench.tables import format_bench_markdown
 from serving_compare.bench.targets import list_targets
 from serving_compare.report import RAW_FOLDER, check_report_name
 from serving_compare.results import ResultsError, read_results, write_results
+from serving_compare.whole_file import write_whole
 
 BENCH_FILE = "bench.json"
 MARKDOWN_FILE = "bench.md"
@@ -59,8 +60,8 @@ def write_bench(folder: Path, parts: Parts) -> Json:
     """Write bench.json and bench.md into an existing folder; return the content of the former."""
     bench = summarise_parts(parts)
     text = json.dumps(bench, indent=1, ensure_ascii=False, allow_nan=False)
-    (folder / BENCH_FILE).write_text(text + "\n", encoding="utf-8")
-    (folder / MARKDOWN_FILE).write_text(format_bench_markdown(bench), encoding="utf-8")
+    write_whole(folder / BENCH_FILE, text + "\n")
+    write_whole(folder / MARKDOWN_FILE, format_bench_markdown(bench))
     return bench
 
 

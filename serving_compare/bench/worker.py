@@ -32,6 +32,7 @@ from serving_compare.bench.text import (
     measure_texts,
 )
 from serving_compare.sampling import measure_timer_cost_ns
+from serving_compare.whole_file import write_whole
 from serving_compare.worker import settle_process
 
 FORMS = {**OWN_FORMS, **PEER_FORMS}
@@ -52,9 +53,7 @@ def run_job(job: Mapping[str, Any]) -> None:
     arrays, facts = MODES[job["mode"]](job)
     output = Path(job["output"])
     np.savez(output.with_suffix(".npz"), allow_pickle=False, **arrays)
-    partial = output.with_suffix(".partial")
-    partial.write_text(json.dumps(facts), encoding="utf-8")
-    partial.replace(output.with_suffix(".json"))
+    write_whole(output.with_suffix(".json"), json.dumps(facts))
 
 
 def _load_forms(job: Mapping[str, Any]) -> tuple[dict[str, Form], dict[str, str]]:

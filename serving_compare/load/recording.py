@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from serving_compare.whole_file import open_whole
+
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
@@ -132,15 +134,13 @@ def name_status(status: int) -> str:
 
 def write_recording(path: Path, recording: Recording) -> None:
     """Write a .npz file, in one rename; inverse of `read_recording`."""
-    partial = path.with_name(f".{path.name}")
-    with partial.open("wb") as file:
+    with open_whole(path) as file:
         np.savez(
             file,
             allow_pickle=False,
             start_ns=np.int64(recording.start_ns),
             **recording.arrays(),
         )
-    partial.replace(path)
 
 
 def read_recording(path: Path) -> Recording:

@@ -25,6 +25,7 @@ from serving_compare.machine import child_environment
 from serving_compare.server.config import WorkerConfig
 from serving_compare.server.logs import log
 from serving_compare.server.metrics import FOLDER_VARIABLE
+from serving_compare.whole_file import write_whole
 
 CHECK_FAILED, BAD_INPUT = 1, 2
 MAX_DEATHS = 5
@@ -266,7 +267,5 @@ class Supervisor:
             for group in self._groups
         ]
         content = json.dumps({"pid": os.getpid(), "servers": servers}) + "\n"
-        partial = self._ready_file.with_name(f".{self._ready_file.name}.{os.getpid()}.partial")
-        partial.write_text(content, encoding="utf-8")
-        partial.replace(self._ready_file)
+        write_whole(self._ready_file, content)
         log("all_ready", servers=servers)
