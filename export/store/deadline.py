@@ -20,6 +20,15 @@ _LOOK_S = 0.2
 """How often a waiting thread looks whether to go on; also how soon Ctrl-C is noticed."""
 
 
+def read_clock() -> float:
+    """Return seconds that go on while the machine sleeps, where the system counts them.
+
+    Who sleeps through its deadline must not go on as if no time had passed: others rely on it.
+    """
+    boot = getattr(time, "CLOCK_BOOTTIME", None)  # Linux; macOS has none, its monotonic() pauses
+    return time.monotonic() if boot is None else time.clock_gettime(boot)
+
+
 class Deadline:
     """The seconds that a command may take. Safe to share between threads.
 
@@ -33,12 +42,12 @@ class Deadline:
     def __init__(self, seconds: float) -> None:
         self.seconds = seconds
         self.doing = "store"
-        self._end = time.monotonic() + seconds
+        self._end = read_clock() + seconds
         self._stopped = threading.Event()
 
     def remaining(self) -> float:
         """Return the seconds left, not below 0."""
-        return max(0.0, self._end - time.monotonic())
+        return max(0.0, self._end - read_clock())
 
     def stop(self) -> None:
         """Make every thread of this work end at its next look."""

@@ -4,6 +4,8 @@
     <prefix>/<name>/signatures/<sha256>.sig   signature of the manifest with that sha256
     <prefix>/<name>/<version>/manifest.json   its existence publishes the version
     <prefix>/<name>/latest                    the version to use, as `latest` on disk
+    <prefix>/<name>/claims/<id>               what an upload under way needs, see notices.py
+    <prefix>/<name>/prunes/<id>               what a prune under way deletes
 
 Only `manifest.json` and `latest` can be fought over; everything else is named after its content, so
 whoever writes it writes the same.
@@ -20,6 +22,8 @@ from export.store.errors import StoreError
 LATEST_KEY = "latest"
 BLOBS = "blobs"
 SIGNATURES = "signatures"
+CLAIMS = "claims"
+PRUNES = "prunes"
 MAX_KEY_BYTES = 1024
 """S3's own limit."""
 
@@ -113,6 +117,21 @@ class ArtifactKeys:
     def signature(self, manifest_sha256: str) -> str:
         """Return the key of the signature of a manifest."""
         return self._key(SIGNATURES, f"{manifest_sha256}.sig")
+
+    @property
+    def signatures(self) -> str:
+        """What the key of every signature begins with."""
+        return self._key(SIGNATURES) + "/"
+
+    @property
+    def claims(self) -> str:
+        """What the key of every upload's notice begins with."""
+        return self._key(CLAIMS) + "/"
+
+    @property
+    def prunes(self) -> str:
+        """What the key of every prune's notice begins with."""
+        return self._key(PRUNES) + "/"
 
     @property
     def latest(self) -> str:

@@ -173,7 +173,15 @@ def pull_artifact(
         is_new = not version.exists()
         fetched = 0
         if is_new:
-            fetched = _fetch(store, target.keys, manifest, folder, progress)
+            try:
+                fetched = _fetch(store, target.keys, manifest, folder, progress)
+            except DamageError as err:
+                if find_manifest(store, target.keys, target.version) is None:
+                    raise StoreError(
+                        f"{place}: expected it to stay while it is fetched, found it pruned "
+                        "meanwhile. Pull again, or name another version."
+                    ) from err
+                raise
         else:
             _check_present(version, manifest, place)
         if signature is not None:

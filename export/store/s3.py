@@ -1,4 +1,4 @@
-"""The objects of a bucket: read, stream, put whole or in parts, list.
+"""The objects of a bucket: read, stream, put whole or in parts, list, delete.
 
 Every method is one kind of request, tried again and explained by `BucketClient`.
 """
@@ -6,8 +6,9 @@ Every method is one kind of request, tried again and explained by `BucketClient`
 from __future__ import annotations
 
 import base64
+import email.utils
 import hashlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing
 from dataclasses import dataclass
 from datetime import datetime
@@ -47,6 +48,29 @@ class StartedUpload:
     initiated: datetime
 
 
+@dataclass(frozen=True, kw_only=True)
+class ListedObject:
+    """What a listing tells of an object."""
+
+    key: str
+    size: int
+    modified: datetime
+
+
+@dataclass(frozen=True, kw_only=True)
+class Listing:
+    """The objects below a prefix.
+
+    Attributes:
+        objects: In the order of their keys.
+        asked: The store's time when it began to answer: ages are told by one clock, and not by
+            this machine's.
+    """
+
+    objects: list[ListedObject]
+    asked: datetime
+
+
 def md5_base64(data: bytes) -> str:
     """Return what a Content-MD5 header holds."""
     return base64.b64encode(hashlib.md5(data, usedforsecurity=False).digest()).decode()
@@ -62,6 +86,15 @@ def _facts(answer: Mapping[str, Any]) -> ObjectFacts:
         metadata=dict(answer.get("Metadata", {})),
         modified=answer["LastModified"],
     )
+
+
+def _read_date(answer: Mapping[str, Any]) -> datetime | None:
+    """Return the Date of an answer, None where it has none that can be read."""
+    try:
+        text = answer["ResponseMetadata"]["HTTPHeaders"]["date"]
+        return email.utils.parsedate_to_datetime(text)
+    except (KeyError, TypeError, ValueError):
+        return None
 
 
 class ObjectStore(BucketClient):
@@ -203,18 +236,72 @@ class ObjectStore(BucketClient):
             ),
         )
 
-    def abort_upload(self, key: str, upload_id: str) -> None:
-        """Drop a multipart upload and its parts; one that is gone already is fine."""
-        try:
-            self.call(
-                "abort an upload of",
-                key,
-                lambda: self.client.abort_multipart_upload(
-                    Bucket=self.location.bucket, Key=key, UploadId=upload_id
-                ),
+    def abort_upload(
+        self, key: str, upload_id: str, *, guard: Callable[[], None] = lambda: None
+    ) -> None:
+        """Drop a multipart upload and its parts; one that is gone already is fine.
+
+        Args:
+            key: Its key.
+            upload_id: Its id.
+            guard: Called before every try; ends it by raising.
+        """
+
+        def once() -> None:
+            guard()
+            self.client.abort_multipart_upload(
+                Bucket=self.location.bucket, Key=key, UploadId=upload_id
             )
+
+        try:
+            self.call("abort an upload of", key, once)
         except MissingObjectError:
             return
+
+    def delete(self, key: str, *, guard: Callable[[], None] = lambda: None) -> None:
+        """Delete an object; one that is gone already is fine.
+
+        Args:
+            key: Its key.
+            guard: Called before every try; ends it by raising.
+        """
+
+        def once() -> None:
+            guard()
+            self.client.delete_object(Bucket=self.location.bucket, Key=key)
+
+        try:
+            self.call("delete", key, once)
+        except MissingObjectError:  # S3 has no such answer, some that imitate it do
+            return
+
+    def list_objects(self, prefix: str) -> Listing:
+        """Return every object whose key begins with `prefix`."""
+
+        def once() -> Listing:
+            objects: list[ListedObject] = []
+            asked: datetime | None = None
+            pages = self.client.get_paginator("list_objects_v2").paginate(
+                Bucket=self.location.bucket, Prefix=prefix
+            )
+            for page in pages:
+                self.deadline.check()
+                asked = asked or _read_date(page)
+                objects += [
+                    ListedObject(
+                        key=entry["Key"], size=entry["Size"], modified=entry["LastModified"]
+                    )
+                    for entry in page.get("Contents", [])
+                ]
+            if asked is None:
+                raise StoreError(
+                    f"s3://{self.location.bucket}/{prefix} at {self.endpoint}: expected a Date in "
+                    "the store's answer, to tell ages by its clock, found none. Ask who runs the "
+                    "store, or what stands before it."
+                )
+            return Listing(objects=objects, asked=asked)
+
+        return self.call("list", prefix, once)
 
     def list_uploads(self, prefix: str) -> list[StartedUpload]:
         """Return the multipart uploads under way below a prefix, newest first."""

@@ -2,7 +2,8 @@
 
 Files and signatures are stored under the sha256 of their content, so uploads that were killed, or
 that lose a race, leave nothing wrong behind. `manifest.json` is put on the condition that there is
-none: of two that publish one version, the store lets one.
+none: of two that publish one version, the store lets one. What is stored already is claimed before
+it is relied upon, so that nobody prunes it meanwhile (notices.py).
 """
 
 from __future__ import annotations
@@ -21,7 +22,14 @@ from export.store.deadline import run_all
 from export.store.errors import ConflictError, PreconditionError
 from export.store.files import signature_path
 from export.store.location import ArtifactKeys, Location
-from export.store.remote import RemoteManifest, find_manifest, move_latest, parse_manifest
+from export.store.notices import Claim, make_claim
+from export.store.remote import (
+    RemoteManifest,
+    find_latest,
+    find_manifest,
+    move_latest,
+    parse_manifest,
+)
 from export.store.s3 import ObjectStore
 
 THREADS = 4
@@ -117,6 +125,11 @@ def upload_artifact(store: ObjectStore, config: UploadConfig, progress: Progress
 
     is_new = not _is_published(store, keys, manifest, place)
     blobs = list_blobs(config.folder, manifest, keys)
+    claim = None
+    # A version that `latest` names is pruned by nobody, nor is what it needs.
+    if not config.dry_run and (is_new or not _is_latest(store, keys, manifest.version)):
+        claim = _claim(store, keys, manifest, blobs, progress)
+        is_new = not _is_published(store, keys, manifest, place)
     missing = _find_missing(store, config, blobs, progress)
     sent_bytes = sum(blob.size for blob, _ in missing)
     is_latest: bool | None = None
@@ -127,9 +140,13 @@ def upload_artifact(store: ObjectStore, config: UploadConfig, progress: Progress
             key = keys.signature(manifest.sha256)
             store.put(key, signature, metadata={})
         progress("publishing", 0, 0)
+        if claim is not None:
+            claim.check()
         if is_new:
             is_new = _publish(store, keys, manifest, place)
         is_latest = move_latest(store, keys, manifest.version, back=config.promote)
+        if claim is not None:
+            claim.end()
     return UploadResult(
         place=place,
         is_new=is_new,
@@ -148,6 +165,24 @@ def _find_signature(config: UploadConfig) -> bytes | None:
         return config.make_signature(config.folder)
     path = signature_path(config.folder)
     return path.read_bytes() if path.is_file() else None
+
+
+def _is_latest(store: ObjectStore, keys: ArtifactKeys, version: int) -> bool:
+    found = find_latest(store, keys)
+    return found is not None and found[0] == version
+
+
+def _claim(
+    store: ObjectStore,
+    keys: ArtifactKeys,
+    manifest: RemoteManifest,
+    blobs: list[Blob],
+    progress: Progress,
+) -> Claim:
+    """Keep everything that the version needs from being pruned, the version itself included."""
+    needed = {blob.key for blob in blobs}
+    needed |= {keys.manifest(manifest.version), keys.signature(manifest.sha256)}
+    return make_claim(store, keys, frozenset(needed), progress)
 
 
 def _is_published(

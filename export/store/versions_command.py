@@ -149,23 +149,84 @@ def rollback_command(folder: str | None) -> None:
 
 
 @click.command("prune")
-@click.argument("folder", required=False)
+@click.argument("place", required=False, metavar="[FOLDER|s3://BUCKET/PREFIX[/NAME]]")
 @click.option("--keep", type=click.IntRange(1), required=True, help="Versions to keep, the newest.")
 @click.option("--dry-run", is_flag=True, help="Only say which would go.")
-def prune_command(folder: str | None, keep: int, dry_run: bool) -> None:
-    """Delete old versions of an artifact on disk.
+@click.option(
+    "--grace-hours",
+    type=click.FloatRange(min=0),
+    help="In a bucket: files and unfinished uploads younger than this stay.  [default: 24]",
+)
+@endpoint_option
+@deadline_option
+def prune_command(
+    place: str | None,
+    keep: int,
+    dry_run: bool,
+    grace_hours: float | None,
+    endpoint_url: str | None,
+    deadline_s: float,
+) -> None:
+    """Delete old versions of an artifact, on disk or in a bucket.
 
     FOLDER is an artifact's folder or its name; the only one when not given. The version that
-    `latest` names is kept in any case, and so is the one that a rollback goes to.
+    `latest` names is kept in any case, and so is the one that a rollback goes to: in a bucket, the
+    one below `latest`.
 
-    Example: python -m export prune wordnet31 --keep 3
+    In a bucket the files that no other version names go too. Uploads may be under way meanwhile:
+    what they need stays. Killed, the same command goes on.
+
+    Example: python -m export prune s3://models/texts/wordnet31 --keep 3 --dry-run
     """
     with known_errors():
-        found = find_folder(folder)
-        gone = versions.prune(found, keep, dry_run=dry_run)
-        left = sorted(iterate_versions(found))
-    what = "would delete" if dry_run else "deleted"
-    say(
-        f"{found}: {what} {', '.join(map(str, gone)) or 'nothing'}; "
-        f"there {'are' if dry_run else 'remain'} {', '.join(map(str, left))}."
+        if place is not None and "://" in place:
+            _prune_bucket(place, keep, dry_run, grace_hours, endpoint_url, deadline_s)
+        elif grace_hours is not None:
+            raise click.UsageError("--grace-hours: expected s3://bucket/prefix, found a folder.")
+        else:
+            _prune_folder(place, keep, dry_run)
+
+
+def _prune_folder(place: str | None, keep: int, dry_run: bool) -> None:
+    found = find_folder(place)
+    gone = versions.prune(found, keep, dry_run=dry_run)
+    left = sorted(iterate_versions(found))
+    say(f"{found}: {_describe_gone(gone, left, dry_run)}.")
+
+
+def _describe_gone(gone: list[int], left: list[int], dry_run: bool) -> str:
+    return (
+        f"{'would delete' if dry_run else 'deleted'} {', '.join(map(str, gone)) or 'nothing'}; "
+        f"there {'are' if dry_run else 'remain'} {', '.join(map(str, left))}"
     )
+
+
+def _prune_bucket(
+    place: str,
+    keep: int,
+    dry_run: bool,
+    grace_hours: float | None,
+    endpoint_url: str | None,
+    deadline_s: float,
+) -> None:
+    from export.store.bucket_prune import DEFAULT_GRACE_H, BucketPruneConfig, prune_bucket
+
+    hours = DEFAULT_GRACE_H if grace_hours is None else grace_hours
+    config = BucketPruneConfig(keep=keep, grace_s=hours * 3600, dry_run=dry_run)
+    result = run_with_store(
+        parse_location(place),
+        endpoint_url,
+        deadline_s,
+        lambda store, progress: prune_bucket(store, config, progress),
+    )
+    left = sorted(result.left + result.gone) if dry_run else result.left
+    say(f"{result.place}: {_describe_gone(result.gone, left, dry_run)}.")
+    say(
+        f"{'Would delete' if dry_run else 'Deleted'} {result.files} files that no version names, "
+        f"{format_bytes(result.size)}, and {result.uploads} unfinished uploads."
+    )
+    if result.young:
+        say(
+            f"{result.young} more files that no version names are younger than {hours:g} hours and "
+            "stay until a later prune."
+        )

@@ -94,7 +94,8 @@ def run_command(
     command: str, *arguments: str, endpoint: str, **variables: str
 ) -> subprocess.CompletedProcess[str]:
     """Run the real command in a process, without what `python -m export` imports beside it."""
-    code = f"from export.store.transfer_command import {command}_command as run; run()"
+    module = "versions_command" if command == "prune" else "transfer_command"
+    code = f"from export.store.{module} import {command}_command as run; run()"
     return subprocess.run(
         [sys.executable, "-c", code, *arguments],
         cwd=ROOT,
@@ -128,7 +129,10 @@ def test_keys_are_contents_but_for_the_manifest_and_the_pointer(
 ) -> None:
     upload(make_artifact(), address, server.endpoint)
     named = [key for key in list_keys(server, address) if "/blobs/" not in key]
-    assert named == ["tiny/1/manifest.json", "tiny/latest"]
+    # A claim is made anew by every upload, and ended by it: who uploads may not delete it.
+    claims = [key for key in named if re.fullmatch("tiny/claims/[0-9a-f]{32}", key)]
+    assert named == ["tiny/1/manifest.json", *claims, "tiny/latest"]
+    assert len(claims) == 1
 
 
 def test_uploading_again_sends_nothing_and_says_so(
@@ -660,8 +664,8 @@ def test_the_documented_policies_are_enough_and_no_more(
     only_ceph(server)
     text = (ROOT / "docs" / "s3.md").read_text(encoding="utf-8")
     policies = [json.loads(block) for block in re.findall(r"```json\n(.*?)```", text, re.DOTALL)]
-    publisher, reader = policies
-    folder = make_artifact()
+    publisher, reader, pruner = policies
+    folder, *newer = [make_artifact(run=run) for run in ("one", "two", "three")]
     other = server.client("AKREAD", "SKREAD")
 
     def allow(policy: dict[str, Any]) -> None:
@@ -686,6 +690,22 @@ def test_the_documented_policies_are_enough_and_no_more(
             other.delete_object(Bucket=bucket, Key="policy/team/tiny/latest")
         allow(reader)
         assert run("pull", place, "--to", str(tmp_path / "there")) == 0
+        with pytest.raises(other.exceptions.ClientError, match="AccessDenied"):
+            other.put_object(Bucket=bucket, Key="policy/team/tiny/latest", Body=b"9")
+        allow(publisher)
+        assert [run("upload", str(each), place) for each in newer] == [0, 0]
+        server.client().create_multipart_upload(
+            Bucket=bucket, Key=f"policy/team/tiny/blobs/{'0' * 64}"
+        )
+        assert run("prune", place, "--keep", "1", "--grace-hours", "0") == 2
+        allow(pruner)
+        assert run("prune", place, "--keep", "1", "--grace-hours", "0") == 0
+        assert list_uploads(server, place) == []
+        found = list_keys(server, place)
+        assert "tiny/1/manifest.json" not in found and "tiny/3/manifest.json" in found
+        assert not any(key.startswith("tiny/claims/") for key in found)
+        # The one that was refused said what it would delete, and may not take that back.
+        assert sum(key.startswith("tiny/prunes/") for key in found) == 1
         with pytest.raises(other.exceptions.ClientError, match="AccessDenied"):
             other.put_object(Bucket=bucket, Key="policy/team/tiny/latest", Body=b"9")
     finally:
