@@ -26,7 +26,7 @@ from pipeline.run_folder import (
 
 SCHEMA_VERSION = 3
 """Of manifest.json's own keys."""
-FORMAT_VERSION = 2
+FORMAT_VERSION = 3
 """Of the files of an artifact; history in `docs/artifact_format.md`."""
 
 MANIFEST_FILE = "manifest.json"
@@ -263,6 +263,9 @@ def publish_artifact(partial: Path, folder: Path, fields: Mapping[str, Any]) -> 
 def format_manifest(manifest: Mapping[str, Any]) -> str:
     """Return the text of manifest.json, with its own checksum where its schema has one.
 
+    The rule is that of `export/lookup/seal.py`; importing that package would load NumPy, which
+    nothing here needs.
+
     Args:
         manifest: Every key but the checksum, which is ignored.
     """
@@ -290,7 +293,7 @@ def _check_seal(place: Path, data: bytes, digest: Any) -> None:
         raise BundleError(
             f"{place} {_SEAL}: expected 64 lower-case hex digits, found {digest!r:.80}. {_REMEDY}"
         )
-    blank = data.replace(_format_seal(digest).encode(), _format_seal(_BLANK).encode(), 1)
+    blank = data.replace(f'"{digest}"'.encode(), f'"{_BLANK}"'.encode(), 1)
     found = hashlib.sha256(blank).hexdigest()
     if found != digest:
         raise BundleError(f"{place}: expected {_SEAL} {digest}, found {found}. {_REMEDY}")

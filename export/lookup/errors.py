@@ -56,7 +56,7 @@ class ArrayShapeError(ArtifactError):
 
 
 class ChecksumError(ArtifactError):
-    """A file's sha256 differs from the manifest's."""
+    """A file's sha256 differs from the manifest's, or the manifest's from its own."""
 
 
 class NonFiniteError(ArtifactError):

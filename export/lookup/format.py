@@ -233,8 +233,8 @@ def read_lookup(folder: Path, *, check_hashes: bool = True) -> LookupFiles:
         folder: A folder that `write_lookup` wrote.
         check_hashes: Read every byte once to compare checksums and to look for NaN in the gate
             tables and for words out of place. False leaves the tables unread, for the quickest
-            start from storage that is trusted; everything that memory safety rests on is checked
-            all the same.
+            start from storage that is trusted; the manifest's own checksum and everything that
+            memory safety rests on are checked all the same.
 
     Returns:
         The content.

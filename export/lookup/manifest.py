@@ -1,9 +1,9 @@
 """The lookup folder's `manifest.json`: what a model looks like and which files hold it.
 
 `format_manifest` writes the newest version, `parse_manifest` reads every version and is its
-inverse. The parser trusts nothing: duplicate keys, unknown keys, booleans in the place of
-integers and values out of range are refused, and the names, shapes and types of the files follow
-from the axes and options alone, never from the manifest's own list.
+inverse. The parser trusts nothing: another checksum than the bytes', duplicate keys, unknown keys,
+booleans in the place of integers and values out of range are refused, and the names, shapes and
+types of the files follow from the axes and options alone, never from the manifest's own list.
 The format is described in `docs/artifact_format.md`.
 """
 
@@ -28,10 +28,17 @@ from .config import (
     check_max_tokens,
     word_specs,
 )
-from .errors import ManifestError, UnexpectedFileError, UnsupportedVersionError
+from .errors import (
+    REMEDY,
+    ChecksumError,
+    ManifestError,
+    UnexpectedFileError,
+    UnsupportedVersionError,
+)
+from .seal import BLANK, SEAL_KEY, hash_sealed, seal_text
 
 FORMAT = "gatetable-lookup"
-FORMAT_VERSION = 2
+FORMAT_VERSION = 3
 """Raised with every change of the folder's layout; history in `docs/artifact_format.md`."""
 
 MANIFEST_FILE = "manifest.json"
@@ -50,18 +57,13 @@ SIDE_FILE_CAPS = {LABELS_FILE: 2**26, TOKENIZER_FILE: 2**26, GOLDEN_FILE: 2**29}
 """Bytes each side file may have: far above real ones (kilobytes), far below a machine's memory."""
 
 _AXES = {"V": "vocab_size", "E": "embed_dim", "H": "units", "C": "num_classes"}
-_OPTIONS = {
-    1: ("layers", "bidirectional", "pooling", "relu"),
-    2: ("layers", "bidirectional", "pooling", "relu", "table_dtype", "recurrent_dtype"),
-}
+_OPTIONS_1 = ("layers", "bidirectional", "pooling", "relu")
+_OPTIONS_2 = (*_OPTIONS_1, "table_dtype", "recurrent_dtype")
+_OPTIONS = {1: _OPTIONS_1, 2: _OPTIONS_2, 3: _OPTIONS_2}
 """Format version to the keys that are fields of `LookupConfig` by the same name."""
-_KEYS = {
-    1: {"format", "format_version", "axes", "max_tokens", "files", *_OPTIONS[1]},
-    2: {
-        *("format", "format_version", "axes", "max_tokens", "files"),
-        *("tolerance", "word_table", *_OPTIONS[2]),
-    },
-}
+_KEYS_1 = {"format", "format_version", "axes", "max_tokens", "files", *_OPTIONS_1}
+_KEYS_2 = {*_KEYS_1, *_OPTIONS_2, "tolerance", "word_table"}
+_KEYS = {1: _KEYS_1, 2: _KEYS_2, 3: {*_KEYS_2, SEAL_KEY}}
 _WORD_TABLE_KEYS = {field.name for field in dataclasses.fields(WordTableSizes)}
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 
@@ -132,8 +134,9 @@ def format_manifest(manifest: LookupManifest) -> str:
         "tolerance": manifest.tolerance,
         "word_table": manifest.word_table and dataclasses.asdict(manifest.word_table),
         "files": files,
+        SEAL_KEY: BLANK,
     }
-    return json.dumps(fields, indent=2, sort_keys=True) + "\n"
+    return seal_text(json.dumps(fields, indent=2, sort_keys=True) + "\n")
 
 
 def _refuse_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -176,6 +179,7 @@ def parse_manifest(data: bytes, place: str) -> LookupManifest:
 
     Raises:
         UnsupportedVersionError: Another format version.
+        ChecksumError: The bytes have another checksum than they hold.
         UnexpectedFileError: `files` names something the format does not have.
         ManifestError: Anything else that is wrong.
     """
@@ -197,6 +201,12 @@ def parse_manifest(data: bytes, place: str) -> LookupManifest:
         )
     try:
         _check_keys("the manifest", fields, _KEYS[version])
+        if SEAL_KEY in _KEYS[version]:
+            digest = _check_digest(SEAL_KEY, fields[SEAL_KEY])
+            if (found := hash_sealed(data, digest)) != digest:
+                raise ChecksumError(
+                    f"{place}: expected {SEAL_KEY} {digest}, found {found}. {REMEDY}"
+                )
         _check_keys("axes", fields["axes"], set(_AXES))
         config = LookupConfig(
             **{field: fields["axes"][axis] for axis, field in _AXES.items()},
@@ -235,6 +245,12 @@ def _check_keys(subject: str, value: object, expected: set[str]) -> dict[str, An
     return value
 
 
+def _check_digest(subject: str, value: object) -> str:
+    if not isinstance(value, str) or not _SHA256.fullmatch(value):
+        raise ValueError(f"{subject}: expected 64 lower-case hex digits, found {value!r:.80}.")
+    return value
+
+
 def _check_files(files: object, specs: Mapping[str, ArraySpec], version: int, place: str) -> None:
     """Check that `files` lists exactly the format's names, with a plausible record each."""
     expected = specs.keys() | SIDE_FILE_CAPS.keys()
@@ -250,11 +266,7 @@ def _check_files(files: object, specs: Mapping[str, ArraySpec], version: int, pl
         _check_keys(f"files[{name!r}]", record, keys)
         cap = spec.size + MAX_HEADER_BYTES if spec else SIDE_FILE_CAPS[name]
         check_int(f"files[{name!r}].bytes", record["bytes"], 0, cap)
-        digest = record["sha256"]
-        if not isinstance(digest, str) or not _SHA256.fullmatch(digest):
-            raise ValueError(
-                f"files[{name!r}].sha256: expected 64 lower-case hex digits, found {digest!r}."
-            )
+        _check_digest(f"files[{name!r}].sha256", record["sha256"])
         if spec and (record["dtype"], record["shape"]) != (spec.dtype, list(spec.shape)):
             raise ValueError(
                 f"files[{name!r}]: expected dtype {spec.dtype!r} and shape {list(spec.shape)} "

@@ -229,7 +229,7 @@ def test_malformed_file_records_are_refused(artifact: Path, record: Any) -> None
         read_artifact(artifact)
 
 
-@pytest.mark.parametrize(("key", "newest"), [("schema_version", 3), ("format_version", 2)])
+@pytest.mark.parametrize(("key", "newest"), [("schema_version", 3), ("format_version", 3)])
 @pytest.mark.parametrize("value", [4, 0, "1", None, True])
 def test_reader_refuses_versions_it_does_not_know(
     artifact: Path, key: str, newest: int, value: Any

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import subprocess
 import sys
@@ -15,6 +16,7 @@ from export.agreement import replay_probes
 from export.bundle import FORMAT_VERSION, list_files, read_artifact
 from export.lookup import load_lookup, read_lookup
 from export.lookup.native import is_available
+from export.lookup.seal import hash_sealed
 from export.runtimes import load_onnx, pad_ids
 from export.verify import verify_artifact
 
@@ -23,6 +25,7 @@ VERSIONS = [f"v{version}" for version in range(1, FORMAT_VERSION + 1)]
 FROZEN = {
     "v1": "ed89c42ea2d9f7d231679395ca904271654e631eed0a9ddd8239b9d0fc1a3545",
     "v2": "2586bc9095492274c96f01eb7f4b8e3a610b602754dc63c7ab99f65d86dc9bbd",
+    "v3": "925677234d1fa86a5a7a0a6e7c2ee1dd61d7536d4af7e829fc5efd458300c85a",
 }
 """Version -> sha256 over names and contents of its files: nobody edits a frozen artifact."""
 
@@ -71,20 +74,32 @@ def test_frozen_tables_replay_in_todays_runtime(version: str) -> None:
     assert [label for label, _ in model.predict([probes[5].text], k=2)[0]]
 
 
-def test_version_2_holds_a_word_table() -> None:
-    words = read_lookup(GOLDEN / "v2" / "lookup").words
-    entry = read_artifact(GOLDEN / "v2").manifest["word_table"]
+@pytest.mark.parametrize("version", ["v2", "v3"])
+def test_from_version_2_on_there_is_a_word_table(version: str) -> None:
+    words = read_lookup(GOLDEN / version / "lookup").words
+    entry = read_artifact(GOLDEN / version).manifest["word_table"]
     assert words is not None
     assert words.sizes.words == entry["words"] == 11
     assert entry["refusal"] is None
 
 
-def test_version_2_holds_compressed_arrays() -> None:
-    files = read_lookup(GOLDEN / "v2" / "lookup")
+@pytest.mark.parametrize("version", ["v2", "v3"])
+def test_from_version_2_on_arrays_are_compressed(version: str) -> None:
+    files = read_lookup(GOLDEN / version / "lookup")
     assert (files.config.table_dtype, files.config.recurrent_dtype) == ("int16", "int8")
-    compression = read_artifact(GOLDEN / "v2").manifest["compression"]
+    compression = read_artifact(GOLDEN / version).manifest["compression"]
     assert compression["tolerance"] == files.tolerance
     assert len(compression["options"]) == 7
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_from_version_3_on_both_manifests_hold_their_checksum(version: str) -> None:
+    is_sealed = version not in ("v1", "v2")
+    for folder in (GOLDEN / version, GOLDEN / version / "lookup"):
+        data = (folder / "manifest.json").read_bytes()
+        digest = json.loads(data).get("manifest_sha256")
+        assert (digest is not None) == is_sealed
+        assert digest is None or hash_sealed(data, digest) == digest
 
 
 @pytest.mark.parametrize("version", VERSIONS)

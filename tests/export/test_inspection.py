@@ -23,7 +23,11 @@ def artifact(tmp_path: Path) -> Path:
 
 @pytest.mark.parametrize(
     ("version", "stored", "words", "files"),
-    [("v1", ("float32", "float32"), 0, 35), ("v2", ("int16", "int8"), 11, 70)],
+    [
+        ("v1", ("float32", "float32"), 0, 35),
+        ("v2", ("int16", "int8"), 11, 70),
+        ("v3", ("int16", "int8"), 11, 72),
+    ],
 )
 def test_an_artifact_is_told_from_its_files(
     version: str, stored: tuple[str, str], words: int, files: int

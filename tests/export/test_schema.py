@@ -30,10 +30,16 @@ def test_a_schema_is_one(path: Path) -> None:
     jsonschema.Draft202012Validator.check_schema(json.loads(path.read_text()))
 
 
-@pytest.mark.parametrize("version", ["v1", "v2"])
+@pytest.mark.parametrize("version", ["v1", "v2", "v3"])
 def test_frozen_manifests_are_valid(version: str) -> None:
     ARTIFACT.validate(read(version))
     LOOKUP.validate(read(version, LOOKUP_FOLDER))
+
+
+@pytest.mark.parametrize(("format_version", "is_valid"), [(1, False), (2, True), (3, True)])
+def test_schema_version_3_goes_with_formats_2_and_3(format_version: int, is_valid: bool) -> None:
+    manifest = {**read("v3"), "format_version": format_version}
+    assert ARTIFACT.is_valid(manifest) == is_valid
 
 
 def test_a_manifest_of_schema_version_3_is_valid_with_its_checksum_only() -> None:
@@ -52,7 +58,7 @@ def test_what_the_lookup_writer_writes_today_is_valid(tiny_lookup: Path) -> None
     LOOKUP.validate(json.loads((tiny_lookup / MANIFEST_FILE).read_text()))
 
 
-@pytest.mark.parametrize("version", ["v1", "v2"])
+@pytest.mark.parametrize("version", ["v1", "v2", "v3"])
 @pytest.mark.parametrize(
     ("schema", "folder"), [(ARTIFACT, ""), (LOOKUP, LOOKUP_FOLDER)], ids=["artifact", "lookup"]
 )
@@ -103,12 +109,13 @@ WRONG = [
     change("compression", "table_dtype", to="float64"),
     change("word_table", "words", to=1.5),
     change("provenance", "run_sha256", to=""),
+    change("manifest_sha256", to="0" * 63),
 ]
 
 
 @pytest.mark.parametrize("spoil", WRONG)
 def test_a_wrong_artifact_manifest_is_invalid(spoil: Callable[[dict[str, Any]], None]) -> None:
-    manifest = read("v2")
+    manifest = read("v3")
     spoil(manifest)
     assert not ARTIFACT.is_valid(manifest)
 
@@ -124,7 +131,9 @@ def test_every_required_file_must_be_listed(name: str) -> None:
     "spoil",
     [
         change("format", to="other"),
+        change("format_version", to=4),
         change("layers", to=9),
+        change("manifest_sha256", to="A" * 64),
         change("bidirectional", to=1),
         change("tolerance", to=1e-6),
         change("table_dtype", to="int4"),
@@ -137,7 +146,7 @@ def test_every_required_file_must_be_listed(name: str) -> None:
     ],
 )
 def test_a_wrong_lookup_manifest_is_invalid(spoil: Callable[[dict[str, Any]], None]) -> None:
-    manifest = read("v2", LOOKUP_FOLDER)
+    manifest = read("v3", LOOKUP_FOLDER)
     spoil(manifest)
     assert not LOOKUP.is_valid(manifest)
 

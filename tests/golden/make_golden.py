@@ -4,7 +4,7 @@
 
 The folders are frozen. They must load and replay for ever; a change of the format adds another
 beside them and leaves them alone. Of today's version it has compressed arrays of both kinds and a
-word table; v1 was written by the code of its day.
+word table; v1 and v2 were written by the code of their day.
 """
 
 from __future__ import annotations

@@ -55,7 +55,8 @@ const char *gt_status_name(gt_status status);
 
 /* Open a lookup folder: check every size, shape, id and value once, map its tables.
  *
- * Checksums are not compared: verify a copied artifact with `python -m export verify`.
+ * Of the checksums only the manifest's own is compared, not those of the other files: verify a
+ * copied artifact with `python -m export verify`.
  *
  * folder   path of an artifact's lookup/ folder
  * model    receives the model, or NULL on failure

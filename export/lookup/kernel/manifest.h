@@ -1,8 +1,8 @@
 /* Inside of gatetable.c: manifest.json, what a model looks like and which files hold it.
  *
- * The same checks as manifest.py: keys exactly those of the version, every value in its range, the
- * list of files exactly the one that axes and options call for. Checksums must look like checksums
- * but are not compared with the files.
+ * The same checks as manifest.py: keys exactly those of the version, the checksum that the text
+ * holds of itself, every value in its range, the list of files exactly the one that axes and
+ * options call for. Checksums of files must look like checksums but are not compared with them.
  */
 #ifndef GATETABLE_MANIFEST_H
 #define GATETABLE_MANIFEST_H
@@ -10,8 +10,14 @@
 #include "json.h"
 #include "layout.h"
 #include "refuse.h"
+#include "sha256.h"
 
-enum { GT_FORMAT_VERSION = 2 };
+enum {
+    GT_FORMAT_VERSION = 3,
+    GT_DIGEST_BYTES = GT_SHA256_DIGITS + 8 /* a longer string is not cut to a right length */
+};
+
+#define GT_SEAL "manifest_sha256"
 
 /* Refuse the manifest for one of its values, quoted as it stands there. */
 static gt_status gt_refuse_value(const gt_place *place, const char *subject, const char *expected,
@@ -132,6 +138,36 @@ static int gt_is_shape(gt_json list, const gt_file *file) {
     return gt_json_take(&list, ']');
 }
 
+/* Read a checksum. */
+static gt_status gt_take_digest(const gt_place *place, const char *subject, gt_json value,
+                                char digest[GT_DIGEST_BYTES]) {
+    gt_json text = value;
+    if (gt_json_string(&text, digest, GT_DIGEST_BYTES) && strlen(digest) == GT_SHA256_DIGITS &&
+        strspn(digest, "0123456789abcdef") == GT_SHA256_DIGITS)
+        return GT_OK;
+    return gt_refuse_value(place, subject, "64 lower-case hex digits", value);
+}
+
+/* Compare the manifest's bytes, zeros in the place of the checksum `value`, with that checksum. */
+static gt_status gt_check_seal(const gt_place *place, const uint8_t *text, size_t bytes,
+                               gt_json value) {
+    char zeros[GT_SHA256_DIGITS], digest[GT_DIGEST_BYTES], found[GT_SHA256_DIGITS + 1];
+    const gt_status status = gt_take_digest(place, GT_SEAL, value, digest);
+    if (status != GT_OK) return status;
+    gt_json_peek(&value);
+    const uint8_t *digits = value.at + 1, *rest = digits + GT_SHA256_DIGITS;
+    memset(zeros, '0', sizeof zeros);
+    gt_sha256 sum = gt_sha256_start();
+    gt_sha256_add(&sum, text, (size_t)(digits - text));
+    gt_sha256_add(&sum, zeros, sizeof zeros);
+    gt_sha256_add(&sum, rest, (size_t)(text + bytes - rest));
+    gt_sha256_end(&sum, found);
+    /* Digits that stand there as escapes are no checksum: what they are part of has another. */
+    if (memcmp(digits, found, GT_SHA256_DIGITS) == 0) return GT_OK;
+    return gt_refuse(place, GT_MANIFEST_FILE, GT_ERROR_FORMAT,
+                     "expected " GT_SEAL " %s, found %s." GT_REMEDY, digest, found);
+}
+
 /* Read the record of one file: its length, and proof that its writer meant the same array. */
 static gt_status gt_take_record(const gt_place *place, gt_json record, gt_file *file) {
     static const char *const keys[] = {"bytes", "sha256", "dtype", "shape"};
@@ -139,19 +175,17 @@ static gt_status gt_take_record(const gt_place *place, gt_json record, gt_file *
     const int64_t cap =
         is_array ? gt_data_bytes(file) + GT_HEADER_BYTES : gt_side_cap(file->name);
     gt_json values[4];
-    char subject[GT_NAME_BYTES + 16], part[GT_NAME_BYTES + 24], digest[72], dtype[8], expected[64];
+    char subject[GT_NAME_BYTES + 16], part[GT_NAME_BYTES + 24], digest[GT_DIGEST_BYTES];
+    char dtype[8], expected[64];
     snprintf(subject, sizeof subject, "files.%s", file->name);
     gt_status status =
         gt_take_members(place, subject, record, keys, is_array ? 4 : 2, values);
     snprintf(part, sizeof part, "%s.bytes", subject);
     if (status == GT_OK) status = gt_take_integer(place, part, values[0], 0, cap, &file->bytes);
     if (status != GT_OK) return status;
-    gt_json text = values[1];
     snprintf(part, sizeof part, "%s.sha256", subject);
-    if (!gt_json_string(&text, digest, sizeof digest) || strlen(digest) != 64 ||
-        strspn(digest, "0123456789abcdef") != 64)
-        return gt_refuse_value(place, part, "64 lower-case hex digits", values[1]);
-    if (!is_array) return GT_OK;
+    status = gt_take_digest(place, part, values[1], digest);
+    if (status != GT_OK || !is_array) return status;
     if (!gt_json_string(&values[2], dtype, sizeof dtype) ||
         strcmp(dtype, gt_types[file->type].descr) != 0 || !gt_is_shape(values[3], file)) {
         snprintf(expected, sizeof expected, file->rank == 2 ? "dtype %s, shape [%lld, %lld]"
@@ -206,22 +240,23 @@ static gt_status gt_take_version(const gt_place *place, gt_json *json, int64_t *
 static gt_status gt_read_manifest(const gt_place *place, const uint8_t *text, size_t bytes,
                                   gt_config *config, gt_word_sizes *words, gt_layout *layout) {
     enum { FORMAT, VERSION, AXES, LAYERS, BIDIRECTIONAL, POOLING, RELU, MAX_TOKENS, FILES, OF_1,
-           TABLE = OF_1, RECURRENT, TOLERANCE, WORDS, OF_2 };
+           TABLE = OF_1, RECURRENT, TOLERANCE, WORDS, OF_2, SEAL = OF_2, OF_3 };
+    static const int counts[] = {OF_1, OF_2, OF_3};
     static const char *const keys[] = {
         "format",       "format_version", "axes",  "layers",      "bidirectional",
         "pooling",      "relu",           "max_tokens", "files",  "table_dtype",
-        "recurrent_dtype", "tolerance",   "word_table"};
+        "recurrent_dtype", "tolerance",   "word_table", GT_SEAL};
     static const char *const poolings[] = {"last", "max", "mean", NULL};
     static const char *const table_dtypes[] = {"float32", "float16", "int16", "int8", NULL};
     static const char *const recurrent_dtypes[] = {"float32", "int16", "int8", NULL};
     static const gt_dtype recurrent_meanings[] = {GT_FLOAT32, GT_INT16, GT_INT8};
-    gt_json json = {text, text + bytes, NULL}, values[OF_2];
+    gt_json json = {text, text + bytes, NULL}, values[OF_3];
     int64_t version, layers, max_tokens;
     int is_bidirectional, pooling, table = 0, recurrent = 0;
     gt_status status = gt_take_version(place, &json, &version);
     if (status == GT_OK)
-        status = gt_take_members(place, "the manifest", json, keys, version == 1 ? OF_1 : OF_2,
-                                 values);
+        status = gt_take_members(place, "the manifest", json, keys, counts[version - 1], values);
+    if (status == GT_OK && version > 2) status = gt_check_seal(place, text, bytes, values[SEAL]);
     if (status == GT_OK) status = gt_take_axes(place, values[AXES], config);
     if (status == GT_OK)
         status = gt_take_integer(place, keys[LAYERS], values[LAYERS], 1, GT_MAX_LAYERS, &layers);

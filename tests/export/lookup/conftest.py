@@ -258,6 +258,16 @@ def everything(tmp_path: Path) -> Path:
 
 
 @pytest.fixture(scope="session")
+def sealed_manifest(tmp_path_factory: pytest.TempPathFactory) -> bytes:
+    """The bytes of a small manifest in which every key has a value that may be another."""
+    path = tmp_path_factory.mktemp("sealed") / "lookup"
+    model = make_raw_model(bidirectional=False)
+    stored = make_compressed(model, "int8", "float32") | {"tolerance": 0.5}
+    write_lookup(path, **(make_content(model) | stored))
+    return (path / "manifest.json").read_bytes()
+
+
+@pytest.fixture(scope="session")
 def tokenizer() -> bytes:
     """A small real SentencePiece BPE model."""
     import sentencepiece

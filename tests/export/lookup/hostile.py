@@ -12,6 +12,7 @@ exit code 1.
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import random
 import shutil
@@ -30,6 +31,7 @@ from tests.export.lookup.c_programs import DRIVER, KERNEL, compile_c
 from tests.export.lookup.conftest import make_compressed, make_content, make_raw_model, make_words
 from tests.export.lookup.damages import FILE_DAMAGES, Damage
 from tests.export.lookup.json_damages import JSON_DAMAGES
+from tests.export.lookup.seals import make_older
 
 SANITIZE = ("-g", "-fsanitize=address,undefined", "-fno-sanitize-recover=all")
 MAP_ON_HEAP = ("-Dmmap=map_on_heap", "-Dmunmap=free_from_heap")
@@ -56,7 +58,11 @@ def write_sound_folders(target: Path) -> list[Path]:
         ({"layers": 2, "bidirectional": False, "pooling": "mean"}, "int16", "int16", None),
         ({"units": 17, "num_classes": 9}, "int8", "int8", table),
         ({"relu": False, "pooling": "mean"}, "float16", "int16", table),
+        ({"pooling": "last"}, "float32", "float32", None),
+        ({"units": 5}, "float32", "float32", None),
     ]
+    versions = {len(kinds) - 2: 1, len(kinds) - 1: 2}
+    """Which of them are of an older version of the format."""
     folders = []
     for number, (changes, table_dtype, recurrent_dtype, word_arrays) in enumerate(kinds):
         model = make_raw_model(seed=number, **changes)
@@ -65,6 +71,10 @@ def write_sound_folders(target: Path) -> list[Path]:
             content["tolerance"] = 0.1
         folder = target / f"sound_{number}"
         write_lookup(folder, **content, words=word_arrays)
+        if number in versions:
+            path = folder / "manifest.json"
+            fields = make_older(json.loads(path.read_text()), versions[number])
+            path.write_text(json.dumps(fields))
         shutil.rmtree(folder / "runtime")  # code; no reader looks at it
         folders.append(folder)
     return folders

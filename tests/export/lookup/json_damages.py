@@ -11,7 +11,13 @@ from typing import Any
 
 import numpy as np
 
-from tests.export.lookup.damages import Damage, fix_size, replace_file, write_manifest
+from tests.export.lookup.damages import (
+    Damage,
+    fix_size,
+    replace_file,
+    reseal_some,
+    write_manifest,
+)
 
 _NUMBERS = (-1, 0, 1, 2, 3, 4095, 4096, 4097, 65536, 65537, 10**6, 10**6 + 1, 2**31 - 1, 2**31)
 _HOSTILE: tuple[Any, ...] = (
@@ -103,6 +109,7 @@ def edit_text(folder: Path, rng: random.Random) -> str:
     rest = text[stop:] if rng.random() < 0.8 else ""
     replace_file(path, (text[:start] + insertion + rest).encode())
     fix_size(folder, path.name)
+    reseal_some(path, rng)
     return f"wrote {insertion[:20]!r} into {path.name} at {start}"
 
 
@@ -114,6 +121,7 @@ def repeat_text(folder: Path, rng: random.Random) -> str:
     stop = start + rng.choice((1, 1, 2, 6))
     replace_file(path, "".join(lines[:stop] + lines[start:stop] + lines[stop:]).encode())
     fix_size(folder, path.name)
+    reseal_some(path, rng)
     return f"repeated lines {start} to {stop} of {path.name}"
 
 

@@ -6,15 +6,19 @@ import json
 
 import pytest
 
-from tests.export.lookup.c_programs import COMPILER, FORMAT, OK, VERSION
+from tests.export.lookup.c_programs import (
+    COMPILER,
+    DRIVER,
+    FORMAT,
+    OK,
+    REMEDY,
+    VERSION,
+    compile_c,
+    run_c,
+)
+from tests.export.lookup.seals import edit_manifest, make_older, reseal
 
 pytestmark = pytest.mark.skipif(COMPILER is None, reason="no C compiler here")
-
-
-def edit_manifest(folder, change) -> None:
-    manifest = json.loads((folder / "manifest.json").read_text())
-    change(manifest)
-    (folder / "manifest.json").write_text(json.dumps(manifest, ensure_ascii=False))
 
 
 @pytest.mark.parametrize(
@@ -61,15 +65,15 @@ def test_strings_that_are_not_utf8_are_refused(read_in_c, everything, data):
 def test_escapes_and_any_script_are_read_as_python_reads_them(read_in_c, everything):
     text = (everything / "manifest.json").read_text()
     text = text.replace('"pooling"', '"po\\u006fling"').replace('"max"', '"\\u006D\\u0061x"')
-    (everything / "manifest.json").write_text(f"\n\t {text} \r\n")
+    (everything / "manifest.json").write_bytes(reseal(f"\n\t {text} \r\n".encode()))
     assert read_in_c(everything) == (OK, "ok")
 
 
 def test_a_newer_version_is_told_before_its_unknown_keys(read_in_c, everything):
-    edit_manifest(everything, lambda m: m.update(format_version=3, news={"a": [1, None]}))
+    edit_manifest(everything, lambda m: m.update(format_version=4, news={"a": [1, None]}))
     assert read_in_c(everything) == (
         VERSION,
-        f"{everything}/manifest.json: expected format_version 1 to 2, found 3. Build a "
+        f"{everything}/manifest.json: expected format_version 1 to 3, found 4. Build a "
         "gatetable.c as new as the one that wrote the folder.",
     )
 
@@ -175,6 +179,62 @@ def test_wrong_values_in_the_manifest_are_refused(read_in_c, everything, change,
     status, found = read_in_c(everything)
     assert (status, found[: len(str(everything)) + 16]) == (FORMAT, f"{everything}/manifest.json: ")
     assert message in found
+
+
+@pytest.mark.parametrize("version", [1, 2])
+def test_older_versions_are_read_without_a_checksum(read_in_c, folder, version):
+    path = folder / "manifest.json"
+    older = make_older(json.loads(path.read_text()), version)
+    path.write_text(json.dumps(older))
+    assert read_in_c(folder) == (OK, "ok")
+    path.write_text(json.dumps(older | {"manifest_sha256": "0" * 64}))
+    message = "expected only keys that the format has for these options, found manifest_sha256."
+    assert message in read_in_c(folder)[1]
+
+
+@pytest.mark.parametrize(
+    ("old", "new"), [('"max_tokens": 16', '"max_tokens": 17'), ('"E": 5', '"E": 4'), ("\n", " ")]
+)
+def test_a_manifest_holds_its_own_checksum(read_in_c, everything, old, new):
+    text = (everything / "manifest.json").read_text()
+    changed = text.replace(old, new, 1)
+    assert changed != text
+    (everything / "manifest.json").write_text(changed)
+    digest = json.loads(text)["manifest_sha256"]
+    found = json.loads(reseal(changed.encode()))["manifest_sha256"]
+    assert read_in_c(everything) == (
+        FORMAT,
+        f"{everything}/manifest.json: expected manifest_sha256 {digest}, found {found}.{REMEDY}",
+    )
+
+
+@pytest.mark.parametrize("digest", ["0" * 63, "A" * 64, None])
+def test_a_checksum_that_is_none_is_refused(read_in_c, everything, digest):
+    edit_manifest(everything, lambda m: m.update(manifest_sha256=digest))
+    message = f"manifest_sha256: expected 64 lower-case hex digits, found {json.dumps(digest)}."
+    assert message in read_in_c(everything)[1]
+
+
+def test_a_checksum_must_stand_there_digit_by_digit(read_in_c, everything):
+    path = everything / "manifest.json"
+    text = path.read_text()
+    digest = json.loads(text)["manifest_sha256"]
+    path.write_text(text.replace(digest, f"\\u{ord(digest[0]):04x}{digest[1:]}"))
+    assert json.loads(path.read_text()) == json.loads(text)
+    assert f"manifest.json: expected manifest_sha256 {digest}, found " in read_in_c(everything)[1]
+
+
+def test_every_flipped_bit_and_every_cut_of_a_manifest_is_refused(sealed_manifest, tmp_path):
+    program = tmp_path / "manifest_bits"
+    compile_c(program, DRIVER.with_name("manifest_bits.c"), options=("-O1",))
+    path = tmp_path / "manifest.json"
+    path.write_bytes(sealed_manifest)
+    done = run_c(program, path)
+    size = len(sealed_manifest)
+    assert (done.returncode, done.stderr, done.stdout) == (0, "", f"{8 * size} {size} 0\n")
+    # Of version 2 some pass: the program can tell.
+    path.write_text(json.dumps(make_older(json.loads(sealed_manifest), 2)))
+    assert int(run_c(program, path).stdout.split()[2]) > 0
 
 
 def test_exact_arrays_have_one_tolerance(read_in_c, folder):

@@ -12,6 +12,7 @@ import pytest
 from export.lookup import write_lookup
 from export.lookup.arrays import write_array
 from tests.export.lookup.c_programs import COMPILER, FORMAT, IO, OK, REMEDY
+from tests.export.lookup.seals import edit_manifest
 
 pytestmark = pytest.mark.skipif(COMPILER is None, reason="no C compiler here")
 
@@ -24,9 +25,7 @@ def write_side_file(folder, name: str, data: bytes) -> None:
 
 def set_bytes(folder, name: str, count: int) -> None:
     """Change a file's length in the manifest."""
-    manifest = json.loads((folder / "manifest.json").read_text())
-    manifest["files"][name]["bytes"] = count
-    (folder / "manifest.json").write_text(json.dumps(manifest))
+    edit_manifest(folder, lambda manifest: manifest["files"][name].update(bytes=count))
 
 
 def set_values(folder, name: str, index, value) -> None:

@@ -23,6 +23,7 @@ from export.lookup import (
 )
 from export.lookup import format as lookup_format
 from export.lookup.arrays import write_array
+from tests.export.lookup.seals import edit_manifest, make_older
 
 WORDS = WordArrays(
     word_bytes=np.frombuffer("cat고양이".encode(), np.uint8),
@@ -37,9 +38,8 @@ def forge(folder, name, data: bytes):
     import hashlib
 
     (folder / name).write_bytes(data)
-    manifest = json.loads((folder / "manifest.json").read_text())
-    manifest["files"][name] |= {"bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()}
-    (folder / "manifest.json").write_text(json.dumps(manifest))
+    record = {"bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()}
+    edit_manifest(folder, lambda manifest: manifest["files"][name].update(record))
 
 
 def forge_array(folder, name, array):
@@ -256,12 +256,11 @@ def test_writer_starts_over_what_a_killed_one_left(tmp_path, raw_model, content)
 # ---- damaged folders, one for every cause; what shows from outside is in test_folder_scan.py
 
 
-def test_reader_still_takes_version_1(folder):
-    manifest = json.loads((folder / "manifest.json").read_text())
+@pytest.mark.parametrize("version", [1, 2])
+def test_reader_still_takes_older_versions(folder, version):
+    path = folder / "manifest.json"
     expected = read_lookup(folder)
-    for key in ("table_dtype", "recurrent_dtype", "tolerance", "word_table"):
-        del manifest[key]
-    (folder / "manifest.json").write_text(json.dumps(manifest | {"format_version": 1}))
+    path.write_text(json.dumps(make_older(json.loads(path.read_text()), version)))
     found = read_lookup(folder)
     assert (found.config, found.tolerance, found.words) == (expected.config, 1e-5, None)
 

@@ -18,6 +18,7 @@ from export.lookup.manifest import (
     format_manifest,
     parse_manifest,
 )
+from tests.export.lookup.seals import format_fields, make_older
 
 CONFIG = LookupConfig(vocab_size=30, embed_dim=5, units=6, num_classes=4, layers=2)
 
@@ -33,12 +34,9 @@ def make_manifest(config=CONFIG, tolerance=1e-5, word_table=None) -> LookupManif
     )
 
 
-def make_version_1() -> dict:
-    """Return the fields of `make_manifest` as version 1 wrote them."""
-    fields = json.loads(format_manifest(make_manifest()))
-    for name in ("table_dtype", "recurrent_dtype", "tolerance", "word_table"):
-        del fields[name]
-    return fields | {"format_version": 1}
+def make_version(version: int) -> dict:
+    """Return the fields of `make_manifest` as an older version wrote them."""
+    return make_older(json.loads(format_manifest(make_manifest())), version)
 
 
 def parse_changed(*path, value, manifest=None):
@@ -51,7 +49,7 @@ def parse_changed(*path, value, manifest=None):
         del target[path[-1]]
     else:
         target[path[-1]] = value
-    return parse_manifest(json.dumps(fields).encode(), "manifest.json")
+    return parse_manifest(format_fields(fields), "manifest.json")
 
 
 configs = st.builds(
@@ -82,22 +80,31 @@ def test_parsing_gives_what_was_formatted(config, tolerance, word_table):
 
 
 def test_version_1_reads_as_exact_without_a_word_table():
-    found = parse_manifest(json.dumps(make_version_1()).encode(), "manifest.json")
+    found = parse_manifest(json.dumps(make_version(1)).encode(), "manifest.json")
     assert found == make_manifest()
     assert (found.tolerance, found.word_table, found.config.is_exact) == (1e-5, None, True)
 
 
+def test_version_2_reads_without_a_checksum():
+    manifest = make_manifest(word_table=WordTableSizes(words=1, word_bytes=2, word_ids=3))
+    fields = make_older(json.loads(format_manifest(manifest)), 2)
+    assert parse_manifest(json.dumps(fields).encode(), "manifest.json") == manifest
+    sealed = fields | {"manifest_sha256": "0" * 64}
+    with pytest.raises(ManifestError, match=r"missing none, unknown manifest_sha256\."):
+        parse_manifest(json.dumps(sealed).encode(), "manifest.json")
+
+
 @pytest.mark.parametrize("name", ["table_dtype", "recurrent_dtype", "tolerance", "word_table"])
 def test_version_1_has_no_key_of_version_2(name):
-    fields = make_version_1() | {name: None}
+    fields = make_version(1) | {name: None}
     with pytest.raises(ManifestError, match=rf"missing none, unknown {name}\."):
         parse_manifest(json.dumps(fields).encode(), "manifest.json")
 
 
-@pytest.mark.parametrize("version", [3, 0, -1, True, "1", 1.0, None])
+@pytest.mark.parametrize("version", [4, 0, -1, True, "1", 1.0, None])
 def test_reader_refuses_other_format_versions(version):
     message = (
-        f"manifest.json: expected format_version 1 to 2, found {version!r}. Use the runtime/ "
+        f"manifest.json: expected format_version 1 to 3, found {version!r}. Use the runtime/ "
         "that lies in the artifact itself, or upgrade gatetable."
     )
     with pytest.raises(UnsupportedVersionError, match=re.escape(message)):
@@ -106,7 +113,7 @@ def test_reader_refuses_other_format_versions(version):
 
 def test_reader_looks_at_the_version_before_anything_else():
     with pytest.raises(UnsupportedVersionError):
-        parse_manifest(b'{"format": "gatetable-lookup", "format_version": 3}', "manifest.json")
+        parse_manifest(b'{"format": "gatetable-lookup", "format_version": 4}', "manifest.json")
 
 
 @pytest.mark.parametrize(
@@ -199,14 +206,14 @@ def test_options_decide_which_files_there_are():
     config = dataclasses.replace(CONFIG, table_dtype="int8")
     with pytest.raises(ManifestError, match=r"missing gate_table_scale\.npy, gate_table_scale_ba"):
         parse_changed("table_dtype", value="int8")
-    message = "version 2 has for these options, found 'gate_table_scale.npy' in its list"
+    message = "version 3 has for these options, found 'gate_table_scale.npy' in its list"
     with pytest.raises(UnexpectedFileError, match=message):
         parse_changed("table_dtype", value="float16", manifest=make_manifest(config))
 
 
 @pytest.mark.parametrize("name", ["../../secret", "/etc/passwd", "gate_table.pkl", "runtime/x.py"])
 def test_file_names_the_format_does_not_have_are_refused(name):
-    message = f"expected only files that version 2 has for these options, found {name!r} in its"
+    message = f"expected only files that version 3 has for these options, found {name!r} in its"
     with pytest.raises(UnexpectedFileError, match=re.escape(message)):
         parse_changed("files", name, value={"bytes": 1, "sha256": "0" * 64})
 
