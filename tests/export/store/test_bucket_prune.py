@@ -300,8 +300,11 @@ def test_an_upload_waits_while_what_it_needs_is_deleted(
     check_whole(server, address)
 
 
-def test_a_wait_ends_at_the_deadline(server: Server, address: str) -> None:
-    store, keys = open_store(address, server.endpoint, seconds=0.5), keys_of(address)
+def test_a_wait_ends_at_the_deadline(
+    server: Server, address: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(notices, "POLL_S", 100.0)  # the next look would be behind the deadline
+    store, keys = open_store(address, server.endpoint), keys_of(address)
     notices.announce(store, keys, {keys.manifest(1)})
     with pytest.raises(StoreError, match="to wait for a prune that deletes what this upload needs"):
         notices.make_claim(store, keys, frozenset({keys.manifest(1)}), quiet)
