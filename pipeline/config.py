@@ -10,7 +10,8 @@ import dataclasses
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, Self, get_args
+from types import MappingProxyType
+from typing import Any, Final, Literal, Self, get_args
 
 Pooling = Literal["last", "max", "mean"]
 RecurrentKind = Literal["auto", "layer", "cell", "hoisted"]
@@ -24,6 +25,14 @@ ClassWeights = Literal["none", "balanced", "sqrt"]
 EmbeddingInit = Literal["random", "skip_gram", "file"]
 Monitor = Literal["top_1", "top_k", "cross_entropy"]
 TableFormat = Literal["csv", "tsv", "jsonl", "parquet", "fasttext"]
+
+DEFAULT_SHAPE: Final[Mapping[str, Any]] = MappingProxyType(
+    {"embed_dim": 256, "units": 128, "embedding_dropout": 0.5, "head_dropout": 0.5}
+)
+"""What `train` takes where nothing else is asked for, and `tune` tries first: the fields of
+`ModelConfig` in which that differs from the class."""
+DEFAULT_EMBEDDING_INIT: Final[EmbeddingInit] = "skip_gram"
+"""Likewise of `TrainConfig`."""
 
 PAD_ID = 0
 """Id that fills a row on its right. It never stands for a piece of text."""

@@ -19,6 +19,7 @@ from __future__ import annotations
 import dataclasses
 import gzip
 import hashlib
+import itertools
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -36,6 +37,8 @@ _WINDOW = 5
 _NEGATIVE = 5
 _EPOCHS = 5
 """gensim's defaults."""
+_MAX_PIECES = 20_000_000
+"""Of the training split, for skip-gram: more texts make it longer and the vectors hardly better."""
 _MAX_LINE_BYTES = 2**20
 
 
@@ -111,10 +114,7 @@ def _train_skip_gram(
 ) -> dict[int, np.ndarray]:
     from gensim.models import Word2Vec
 
-    sentences: list[list[int]] = []
-    for shard in data.train.shards:
-        texts = [text.decode() for text in read_shard(shard)[0]]
-        sentences += encode_texts(processor, texts, data.max_tokens)
+    sentences = _Sentences(data, processor)
     # One worker, because the order in which several finish decides about the result.
     vectors = Word2Vec(
         sentences,
@@ -128,6 +128,29 @@ def _train_skip_gram(
         workers=1,
     ).wv
     return {int(id_): vectors[id_] for id_ in vectors.index_to_key}
+
+
+class _Sentences:
+    """The texts of the training split as lists of ids, 4 bytes a piece, to read several times."""
+
+    def __init__(self, data: PreparedData, processor: sentencepiece.SentencePieceProcessor) -> None:
+        shards: list[np.ndarray] = []
+        lengths: list[int] = []
+        for shard in data.train.shards:
+            texts = [text.decode() for text in read_shard(shard)[0]]
+            rows = encode_texts(processor, texts, data.max_tokens)
+            shards.append(np.fromiter(itertools.chain.from_iterable(rows), np.int32))
+            lengths += map(len, rows)
+            if sum(map(len, shards)) >= _MAX_PIECES:
+                break
+        self._ids = np.concatenate(shards)
+        self._ends = np.cumsum(lengths)
+
+    def __iter__(self) -> Iterator[list[int]]:
+        start = 0
+        for end in self._ends:
+            yield self._ids[start:end].tolist()
+            start = end
 
 
 def _list_files(path: Path) -> list[Path]:

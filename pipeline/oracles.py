@@ -2,6 +2,7 @@
 
 `DurableOracle` is mixed into each. Over KerasTuner's own it
 * keeps its whole state in one file that is always whole (`pipeline.oracle_store`),
+* tries the defaults of `train` first, so that no search ends below them,
 * draws no values beyond the serving budget: they look like values it has tried already,
 * draws the same values after a resume, and whoever asks for them,
 * begins no trial that would not end in time, and no further one when the first all fail,
@@ -25,7 +26,7 @@ from keras_tuner.oracles import BayesianOptimizationOracle, HyperbandOracle, Ran
 from pipeline.config import TrainConfig
 from pipeline.oracle_store import Outcome, read_outcome, read_state, write_state
 from pipeline.run_folder import RunError
-from pipeline.search_space import declare_space, tidy_values
+from pipeline.search_space import declare_space, list_first_values, tidy_values
 
 Algorithm = Literal["random", "hyperband", "bayesian"]
 OBJECTIVE = "val_top_1"
@@ -128,6 +129,16 @@ class DurableOracle(keras_tuner.Oracle):
 
     def _duplicate(self, values: Mapping[str, Any]) -> bool:
         return super()._duplicate(values) or not self.admits(values)
+
+    def _random_values(self) -> dict[str, Any] | None:
+        """Return the values of the first trial, the defaults, and draws from then on."""
+        drawn: dict[str, Any] | None
+        if not self.start_order:
+            drawn = next(filter(self.admits, list_first_values(self.hyperparameters)), None)
+            if drawn is not None:
+                return drawn
+        drawn = super()._random_values()
+        return drawn
 
     def _explain_stop(self) -> str | None:
         """Why no further trial should begin although some are left, or None."""

@@ -13,9 +13,9 @@ from typing import Any
 
 import keras_tuner
 
-from pipeline.config import ModelConfig, TrainConfig
+from pipeline.config import DEFAULT_SHAPE, ModelConfig, TrainConfig
 
-SEARCH_VERSION = 3
+SEARCH_VERSION = 4
 """Part of a search's key: raised when the space below changes."""
 
 EMBED_DIMS = [64, 128, 192, 256]
@@ -30,14 +30,14 @@ def declare_space(hp: keras_tuner.HyperParameters, *, draws_batch_size: bool) ->
     """Declare every entry of the space; its order decides what a seed draws."""
     # The shape: what serving costs depends on units, layers and directions; the embedding folds
     # away.
-    hp.Choice("embed_dim", EMBED_DIMS, default=128)
-    hp.Choice("units", UNITS, default=96)
+    hp.Choice("embed_dim", EMBED_DIMS, default=DEFAULT_SHAPE["embed_dim"])
+    hp.Choice("units", UNITS, default=DEFAULT_SHAPE["units"])
     hp.Choice("layers", [1, 2], default=1)
     hp.Boolean("bidirectional", default=True)
     hp.Choice("pooling", ["last", "max", "mean"], default="max")
     # Noise: without dropout on both ends these models learn short texts by heart in two epochs.
-    hp.Float("embedding_dropout", 0.1, 0.6, step=0.05, default=0.25)
-    hp.Float("head_dropout", 0.2, 0.6, step=0.05, default=0.5)
+    for name, low, high in (("embedding_dropout", 0.1, 0.6), ("head_dropout", 0.2, 0.6)):
+        hp.Float(name, low, high, step=0.05, default=DEFAULT_SHAPE[name])
     hp.Choice("gru_dropout", [0.0, 0.1, 0.2], default=0.0)
     hp.Choice("word_dropout", [0.0, 0.05, 0.1, 0.15], default=0.1)
     # How it is fitted. A trial is short: rates far below 1e-3 would look worse than they are.
@@ -47,6 +47,19 @@ def declare_space(hp: keras_tuner.HyperParameters, *, draws_batch_size: bool) ->
     hp.Choice("weight_averaging", [0.0, 0.99], default=0.0)
     if draws_batch_size:
         hp.Choice("batch_size", BATCH_SIZES, default=256)
+
+
+def list_first_values(hp: keras_tuner.HyperParameters) -> list[dict[str, Any]]:
+    """Return what a search tries before it draws, best first: it takes the first it can afford.
+
+    The defaults of `train`, then with fewer and fewer units, then so in one direction.
+    """
+    smaller = [units for units in reversed(UNITS) if units <= hp.values["units"]]
+    return [
+        {**hp.values, "units": units, "bidirectional": bidirectional}
+        for bidirectional in (True, False)
+        for units in smaller
+    ]
 
 
 _MODEL_FIELDS = {field.name for field in dataclasses.fields(ModelConfig)}

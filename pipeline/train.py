@@ -319,8 +319,12 @@ def start_embedding(
     model: keras.Model, data: PreparedData, training: TrainConfig, console: Console
 ) -> None:
     """Give the embedding of a fresh model the rows that the settings ask for."""
+    if training.embedding_init == "random":
+        return
     embedding = model.get_layer("embedding")
-    rows = make_starting_rows(data, training, embed_dim=embedding.output_dim)
+    doing = "Training skip-gram" if training.embedding_init == "skip_gram" else "Reading"
+    with console.status(f"{doing} vectors for the embedding"):
+        rows = make_starting_rows(data, training, embed_dim=embedding.output_dim)
     if rows is not None:
         embedding.embeddings.assign(rows.values)
         console.print(

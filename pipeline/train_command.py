@@ -13,6 +13,8 @@ from rich.table import Table
 from pipeline.cache_command import cache_option, make_cache_config
 from pipeline.cache_folder import CacheMode
 from pipeline.config import (
+    DEFAULT_EMBEDDING_INIT,
+    DEFAULT_SHAPE,
     ClassWeights,
     DropoutKind,
     EmbeddingInit,
@@ -43,16 +45,26 @@ _TRAIN = TrainConfig()
 
 @click.command()
 @data_options
-@click.option("--embed-dim", default=128, show_default=True, help="Costs nothing when serving.")
-@click.option("--units", default=96, show_default=True, help="H, the state of one direction.")
+@click.option(
+    "--embed-dim",
+    default=DEFAULT_SHAPE["embed_dim"],
+    show_default=True,
+    help="Costs nothing when serving.",
+)
+@click.option(
+    "--units",
+    default=DEFAULT_SHAPE["units"],
+    show_default=True,
+    help="H, the state of one direction.",
+)
 @click.option("--layers", default=1, show_default=True)
 @click.option("--bidirectional/--unidirectional", default=True, show_default=True)
 @click.option(
     "--pooling", type=click.Choice(["last", "max", "mean"]), default="max", show_default=True
 )
 @click.option("--relu/--no-relu", default=True, show_default=True)
-@click.option("--embedding-dropout", default=0.25, show_default=True)
-@click.option("--head-dropout", default=0.5, show_default=True)
+@click.option("--embedding-dropout", default=DEFAULT_SHAPE["embedding_dropout"], show_default=True)
+@click.option("--head-dropout", default=DEFAULT_SHAPE["head_dropout"], show_default=True)
 @click.option(
     "--embedding-dropout-kind",
     type=click.Choice(get_args(DropoutKind)),
@@ -95,8 +107,8 @@ _TRAIN = TrainConfig()
 @click.option(
     "--embedding-init",
     type=click.Choice(get_args(EmbeddingInit)),
-    help="Start the embedding from skip-gram vectors of the training split (seconds), or from "
-    "--pretrained-embeddings. Default: random, or file where one is given.",
+    help="What the embedding starts from: skip-gram vectors of the training split (seconds), or "
+    f"--pretrained-embeddings. Default: {DEFAULT_EMBEDDING_INIT}, or file where one is given.",
 )
 @click.option(
     "--pretrained-embeddings",
@@ -187,7 +199,8 @@ def train(
     service = take_service(options)
     options["pretrained_sha256"] = None  # by `train`
     if options["embedding_init"] is None:
-        options["embedding_init"] = "file" if options["pretrained_embeddings"] else "random"
+        has_file = options["pretrained_embeddings"] is not None
+        options["embedding_init"] = "file" if has_file else DEFAULT_EMBEDDING_INIT
     if hp is not None:
         options.update(_read_hyperparameters(hp, known=training_fields | shape_fields))
     training = TrainConfig(**{key: options.pop(key) for key in training_fields})

@@ -14,7 +14,7 @@ from click.core import ParameterSource
 from rich.console import Console
 
 from pipeline.cache_command import cache_option, make_cache_config
-from pipeline.config import TrainConfig
+from pipeline.config import DEFAULT_EMBEDDING_INIT, TrainConfig
 from pipeline.cost_model import (
     CALIBRATION_FILE,
     CostModel,
@@ -53,7 +53,7 @@ _OPTIONS = (
     click.option(
         "--embedding-init",
         type=click.Choice(["random", "skip_gram"]),
-        default=_TRAIN.embedding_init,
+        default=DEFAULT_EMBEDDING_INIT,
         show_default=True,
         help="What every trial's embedding starts from, as of `train`.",
     ),

@@ -15,7 +15,7 @@ import click
 import filelock
 from rich.console import Console
 
-from pipeline.config import ModelConfig, TrainConfig
+from pipeline.config import DEFAULT_SHAPE, ModelConfig, TrainConfig
 from pipeline.data_options import build_root, data_options, prepare_data
 from pipeline.machine import describe_machine
 from pipeline.rounds_bar import show_progress
@@ -170,10 +170,6 @@ def ablation(
     if docs_folder is not None:
         write_docs(docs_folder, report)
     console.print(f"{target}", highlight=False, soft_wrap=True)
-
-
-DEFAULT_SHAPE: dict[str, Any] = {"units": 96, "embedding_dropout": 0.25, "head_dropout": 0.5}
-"""Where `train`'s defaults differ from those of `ModelConfig`."""
 
 
 def _choose_rungs(names: str | None, known: list[str]) -> list[str]:

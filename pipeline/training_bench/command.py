@@ -15,8 +15,7 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from pipeline.ablation.command import DEFAULT_SHAPE
-from pipeline.config import ModelConfig, TrainConfig
+from pipeline.config import DEFAULT_SHAPE, ModelConfig, TrainConfig
 from pipeline.data_options import build_root, data_options, prepare_data
 from pipeline.json_file import write_json
 from pipeline.machine import describe_machine
@@ -47,7 +46,7 @@ TERMINAL_HEADER = (
 @data_options
 @click.option("--contenders", metavar="NAME,...", help=f"Of {', '.join(CONTENDERS)}. Default: all.")
 @click.option("--units", default=DEFAULT_SHAPE["units"], show_default=True)
-@click.option("--embed-dim", default=ModelConfig.embed_dim, show_default=True)
+@click.option("--embed-dim", default=DEFAULT_SHAPE["embed_dim"], show_default=True)
 @click.option("--bidirectional/--unidirectional", default=True, show_default=True)
 @click.option("--batch-size", default=TrainConfig.batch_size, show_default=True)
 @click.option("--seed", default=TrainConfig.seed, show_default=True)

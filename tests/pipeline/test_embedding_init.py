@@ -188,6 +188,20 @@ def test_skip_gram_puts_words_together_that_stand_together(prepared: PreparedDat
 
 
 @pytest.mark.slow
+def test_skip_gram_reads_no_more_shards_once_it_has_pieces_enough(
+    prepared: PreparedData, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    training = TrainConfig(embedding_init="skip_gram")
+    whole = make_starting_rows(prepared, training, embed_dim=4)
+    monkeypatch.setattr("pipeline.embedding_init._MAX_PIECES", 1)
+    few = make_starting_rows(prepared, training, embed_dim=4)
+    assert whole is not None
+    assert few is not None
+    assert len(prepared.train.shards) > 1
+    assert few.covered < whole.covered
+
+
+@pytest.mark.slow
 def test_skip_gram_gives_another_process_the_same_vectors(prepared: PreparedData) -> None:
     done = subprocess.run(
         [sys.executable, "-c", SKIP_GRAM, str(prepared.folder)],

@@ -40,6 +40,7 @@ def small_space(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
     def declare(hp: Any, *, draws_batch_size: bool) -> None:
         hp.Choice("units", [16, 32, 48, 64], default=16)
+        hp.Fixed("bidirectional", True)
         hp.Float("head_dropout", 0.2, 0.6, step=0.05)
         hp.Float("learning_rate", 1e-3, 8e-3, sampling="log")
 
@@ -259,6 +260,30 @@ def test_a_surface_that_leads_beyond_the_budget_or_back_is_left(
     assert len({str(sorted(each.items())) for each in values}) == 10
 
 
+@pytest.mark.parametrize("algorithm", ["random", "hyperband", "bayesian"])
+def test_a_search_begins_with_the_defaults_of_train_or_what_the_budget_leaves_of_them(
+    tmp_path: Path, algorithm: str
+) -> None:
+    from pipeline.config import DEFAULT_SHAPE
+
+    oracle = make(tmp_path / "all", algorithm)
+    values = oracle.create_trial("tuner0").hyperparameters.values
+    assert {name: values[name] for name in DEFAULT_SHAPE} == dict(DEFAULT_SHAPE)
+    assert values["bidirectional"]
+    second = oracle.create_trial("tuner1").hyperparameters.values
+    assert second != values
+
+    oracle = make(tmp_path / "few", algorithm)
+    oracle.admits = lambda values: values["units"] <= 64
+    values = oracle.create_trial("tuner0").hyperparameters.values
+    assert (values["units"], values["bidirectional"]) == (64, True)
+
+    oracle = make(tmp_path / "one_way", algorithm)
+    oracle.admits = lambda values: not values["bidirectional"] and values["layers"] == 2
+    values = oracle.create_trial("tuner0").hyperparameters.values
+    assert values["layers"] == 2  # drawn: the defaults have one
+
+
 def test_the_state_holds_numbers_as_a_person_would_type_them(tmp_path: Path) -> None:
     oracle = make(tmp_path)
     run(oracle)
@@ -283,4 +308,4 @@ def test_every_point_of_the_space_is_a_model_that_train_takes(tmp_path: Path) ->
         assert training.weight_averaging == values["weight_averaging"]
         assert (training.num_epochs, training.seed) == (7, 3)
     default = make_model_config({}, vocab_size=100, num_classes=3)
-    assert (default.units, default.bidirectional, default.pooling) == (96, True, "max")
+    assert (default.units, default.bidirectional, default.pooling) == (128, True, "max")

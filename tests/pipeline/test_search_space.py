@@ -30,9 +30,26 @@ def test_what_is_not_drawn_yet_has_the_default_of_the_space() -> None:
     from pipeline import search_space as space
 
     model = space.make_model_config({"units": 32}, vocab_size=50, num_classes=3)
-    assert (model.units, model.embed_dim, model.head_dropout) == (32, 128, 0.5)
+    assert (model.units, model.embed_dim, model.head_dropout) == (32, 256, 0.5)
     training = space.make_train_config({"units": 32, "label_smoothing": 0.05}, TrainConfig())
     assert training == dataclasses.replace(TrainConfig(), label_smoothing=0.05)
+
+
+def test_what_is_tried_first_is_what_train_takes_and_then_less_and_less_of_it() -> None:
+    import keras_tuner
+
+    from pipeline import search_space as space
+    from pipeline.config import DEFAULT_SHAPE
+
+    hp = keras_tuner.HyperParameters()
+    space.declare_space(hp, draws_batch_size=True)
+    first, *others = space.list_first_values(hp)
+    default = ModelConfig(vocab_size=50, num_classes=3, **DEFAULT_SHAPE)
+    assert space.make_model_config(first, vocab_size=50, num_classes=3) == default
+    assert space.make_train_config(first, TrainConfig()) == TrainConfig()
+    sizes = [(each["bidirectional"], each["units"]) for each in others]
+    assert sizes == sorted(sizes, reverse=True)
+    assert sizes[-1] == (False, min(space.UNITS))
 
 
 def test_drawn_numbers_can_be_typed_and_tuner_values_are_no_settings() -> None:

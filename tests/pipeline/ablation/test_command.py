@@ -10,8 +10,8 @@ import pytest
 from click.testing import CliRunner
 
 from pipeline.__main__ import cli
-from pipeline.ablation.command import DEFAULT_SHAPE, _scratch
-from pipeline.config import ModelConfig
+from pipeline.ablation.command import _scratch
+from pipeline.config import DEFAULT_SHAPE, ModelConfig
 from pipeline.tables.source import DataError
 
 ROOT = Path(__file__).parents[3]
