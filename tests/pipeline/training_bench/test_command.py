@@ -28,6 +28,7 @@ def test_a_bench_measures_each_contender_and_keeps_a_report(
     table.write_text("\n".join(["title,category", *rows]) + "\n", encoding="utf-8")
     options = ["--source", str(table), "--vocab-size", "60", "--units", "4", "--embed-dim", "4"]
     contenders = ["--contenders", "eager_ragged,default", "--batch-size", "4", "--quick"]
+    contenders += ["--unidirectional"]  # half to trace
     done = CliRunner().invoke(cli, ["train-bench", *options, *contenders])
     assert done.exit_code == 0, done.output
     (folder,) = (tmp_path / "build" / "reports").iterdir()
