@@ -34,8 +34,7 @@ from typing import TYPE_CHECKING, Any
 
 from pipeline.config import ModelConfig as ModelConfig  # part of this contract
 from pipeline.config import describe_shape as describe_shape
-from pipeline.json_file import read_bounded_json
-from pipeline.json_file import write_json as write_json
+from pipeline.json_file import read_bounded_json, write_json
 from pipeline.whole_file import write_whole
 from pipeline.word_list import read_words
 

@@ -35,8 +35,9 @@ from pipeline.cache_folder import CacheConfig
 from pipeline.config import TrainConfig
 from pipeline.cost_model import ServingBudget, table_megabytes
 from pipeline.data_folder import PreparedData
+from pipeline.json_file import write_json
 from pipeline.oracles import Algorithm, DurableOracle, make_oracle
-from pipeline.run_folder import RunError, check_run_name, read_json, write_json
+from pipeline.run_folder import RunError, check_run_name, read_json
 from pipeline.search_space import (
     SEARCH_VERSION,
     drop_tuner_values,
@@ -48,6 +49,7 @@ from pipeline.train import share_threads
 from pipeline.trial_runner import PROJECT, FatalTrialError, TrialSetup, TrialTuner
 from pipeline.trials import LATENCY_GOALS_US, FailedTrial, Trial, draw_pareto, find_best_within
 from pipeline.tune_progress import Reporter, SearchProgress
+from pipeline.whole_file import write_whole
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -183,9 +185,7 @@ class OpenSearch:
                 path.unlink(missing_ok=True)
             else:
                 write_json(path, self._make_hyperparameters(within))
-        partial = result.folder / ".pareto.svg.partial"
-        partial.write_text(draw_pareto(trials), encoding="utf-8")
-        partial.replace(result.folder / "pareto.svg")
+        write_whole(result.folder / "pareto.svg", draw_pareto(trials))
         return result
 
     def _make_hyperparameters(self, trial: Trial) -> dict[str, Any]:

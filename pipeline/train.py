@@ -57,6 +57,7 @@ from pipeline.run_folder import (
 from pipeline.service.client import service_errors
 from pipeline.service.config import ServiceConfig
 from pipeline.shards import read_shard
+from pipeline.whole_file import write_whole
 from pipeline.word_list import rank_words, write_words
 
 TRAINING_VERSION = 2
@@ -79,9 +80,7 @@ def make_run_name(data: PreparedData, model: ModelConfig, training: TrainConfig)
 def _keep_data_card(data: PreparedData, folder: Path) -> None:
     """Copy the data's card into a run, for the model card; older data has none."""
     if (data.folder / CARD_JSON).is_file():
-        partial = folder / f".{CARD_JSON}.partial"
-        shutil.copyfile(data.folder / CARD_JSON, partial)
-        partial.replace(folder / CARD_JSON)
+        write_whole(folder / CARD_JSON, (data.folder / CARD_JSON).read_bytes())
 
 
 def _write_test_split(data: PreparedData, path: Path) -> None:
