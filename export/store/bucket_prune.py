@@ -150,7 +150,7 @@ def _read_state(store: ObjectStore, keys: ArtifactKeys) -> _State:
     heads = {key.removesuffix(f"/{MANIFEST_FILE}").rpartition("/")[2] for key in found}
     return _State(
         claimed=frozenset().union(*(claim.keys for claim in claims)),
-        latest=latest[0] if latest else None,
+        latest=latest,
         listing=listing,
         versions=sorted(
             version

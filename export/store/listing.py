@@ -66,7 +66,7 @@ def _list_name(store: ObjectStore, place: Location, folders: list[str]) -> list[
         StoredVersion(
             name=place.segments[-1],
             version=number,
-            is_latest=latest is not None and latest[0] == number,
+            is_latest=latest == number,
             published=facts.modified,
         )
         for number, facts in found

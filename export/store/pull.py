@@ -131,7 +131,7 @@ def _find_name(store: ObjectStore, place: Location) -> Target | None:
     latest = find_latest(store, keys)
     if latest is None:
         return None
-    return Target(name=place.segments[-1], keys=keys, version=latest[0], follows=True)
+    return Target(name=place.segments[-1], keys=keys, version=latest, follows=True)
 
 
 def pull_artifact(

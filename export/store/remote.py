@@ -129,23 +129,38 @@ def find_signature(
         return None
 
 
-def find_latest(store: ObjectStore, keys: ArtifactKeys) -> tuple[int, str | None] | None:
-    """Return the version that the pointer names and the pointer's ETag, None where there is none.
+@dataclass(frozen=True)
+class _Pointer:
+    """What `latest` holds, whatever that is, and its ETag."""
 
-    Raises:
-        DamageError: It holds no version.
-    """
+    text: str
+    etag: str | None
+
+    def read_version(self, keys: ArtifactKeys) -> int:
+        if not is_version(self.text):
+            raise DamageError(
+                f"s3://{keys.place.bucket}/{keys.latest}: expected the number of a version, found "
+                f"{self.text[:20]!r}. Upload an artifact again with --promote."
+            )
+        return int(self.text)
+
+
+def _find_pointer(store: ObjectStore, keys: ArtifactKeys) -> _Pointer | None:
     try:
         data, facts = store.read(keys.latest, MAX_POINTER_BYTES)
     except MissingObjectError:
         return None
-    text = data.decode("ascii", "replace").strip()
-    if not is_version(text):
-        raise DamageError(
-            f"s3://{keys.place.bucket}/{keys.latest}: expected the number of a version, found "
-            f"{text[:20]!r}. Upload an artifact again with --promote."
-        )
-    return int(text), facts.etag
+    return _Pointer(data.decode("ascii", "replace").strip(), facts.etag)
+
+
+def find_latest(store: ObjectStore, keys: ArtifactKeys) -> int | None:
+    """Return the version that the pointer names, None where there is no pointer.
+
+    Raises:
+        DamageError: It holds no version.
+    """
+    pointer = _find_pointer(store, keys)
+    return None if pointer is None else pointer.read_version(keys)
 
 
 def move_latest(store: ObjectStore, keys: ArtifactKeys, version: int, *, back: bool) -> bool:
@@ -155,23 +170,26 @@ def move_latest(store: ObjectStore, keys: ArtifactKeys, version: int, *, back: b
         store: Of the bucket.
         keys: Of the artifact.
         version: A published one.
-        back: Whether to do so even then.
+        back: Whether to do so even then, and where it holds no version.
 
     Returns:
         Whether it names this version now.
 
     Raises:
+        DamageError: It holds no version.
         StoreError: Others move it faster than this can.
     """
     quoted = False
     for _ in range(20):
-        found = find_latest(store, keys)
-        if found and found[0] == version:
-            return True
-        if found and found[0] > version and not back:
-            return False
+        found = _find_pointer(store, keys)
+        if found and (is_version(found.text) or not back):
+            named = found.read_version(keys)
+            if named == version:
+                return True
+            if named > version and not back:
+                return False
         # Ceph compares with the ETag's quotes stripped, and AWS takes both; the standard has them.
-        etag = found and found[1] and (f'"{found[1]}"' if quoted else found[1])
+        etag = found and found.etag and (f'"{found.etag}"' if quoted else found.etag)
         try:
             store.put(
                 keys.latest,

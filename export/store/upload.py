@@ -19,7 +19,7 @@ from pathlib import Path
 from export.bundle import MANIFEST_FILE, OPTIONAL_FILES, BundleError, read_artifact
 from export.store.blobs import Blob, Count, Part, find_missing, send_file
 from export.store.deadline import run_all
-from export.store.errors import ConflictError, PreconditionError
+from export.store.errors import ConflictError, DamageError, PreconditionError
 from export.store.files import signature_path
 from export.store.location import ArtifactKeys, Location
 from export.store.notices import Claim, make_claim
@@ -168,8 +168,10 @@ def _find_signature(config: UploadConfig) -> bytes | None:
 
 
 def _is_latest(store: ObjectStore, keys: ArtifactKeys, version: int) -> bool:
-    found = find_latest(store, keys)
-    return found is not None and found[0] == version
+    try:
+        return find_latest(store, keys) == version
+    except DamageError:  # `move_latest` mends it, or says so
+        return False
 
 
 def _claim(

@@ -540,6 +540,23 @@ def test_latest_moves_forward_only_unless_told(
     assert (there / "tiny" / "latest").read_text() == "1\n"
 
 
+def test_a_pointer_that_names_no_version_is_told_and_mended_by_a_promoting_upload(
+    server: Server, address: str, make_artifact: MakeArtifact, tmp_path: Path
+) -> None:
+    folder = make_artifact()
+    upload(folder, address, server.endpoint)
+    store = open_store(address, server.endpoint)
+    keys = ArtifactKeys(parse_location(address).below("tiny"))
+    store.put(keys.latest, b"../1", metadata={})
+    message = r"tiny/latest: expected the number of a version, found '../1'. Upload an artifact a"
+    with pytest.raises(DamageError, match=message):
+        pull(f"{address}/tiny", tmp_path / "there", server.endpoint)
+    with pytest.raises(DamageError, match=message):
+        upload(folder, address, server.endpoint)
+    assert upload(folder, address, server.endpoint, promote=True).is_latest is True
+    assert find_latest(store, keys) == 1
+
+
 def test_eight_that_move_latest_at_once_leave_the_highest(server: Server, address: str) -> None:
     keys = ArtifactKeys(parse_location(address).below("tiny"))
     moved: dict[int, bool] = {}
@@ -549,8 +566,7 @@ def test_eight_that_move_latest_at_once_leave_the_highest(server: Server, addres
         moved[version] = move_latest(store, keys, version, back=False)
 
     run_all([lambda at=at: move(at) for at in range(1, 9)], 8, Deadline(60))
-    found = find_latest(open_store(address, server.endpoint), keys)
-    assert found is not None and found[0] == 8
+    assert find_latest(open_store(address, server.endpoint), keys) == 8
     assert moved[8]
 
 
