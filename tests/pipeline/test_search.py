@@ -27,6 +27,14 @@ pytestmark = pytest.mark.slow
 # One step an epoch, so that each model is traced once.
 TRAINING = TrainConfig(num_epochs=1, batch_size=512, num_predict=2)
 
+IS_THOROUGH = bool(os.environ.get("GATETABLE_THOROUGH"))
+"""Ten kills in five trials instead of six in three."""
+TRIALS = 5 if IS_THOROUGH else 3
+KILLS = [(1, 0.0), (1, 0.4), (2, 0.0), (3, 0.1), (1, 0.6), (2, 0.01)]
+"""Writes of the state until a kill (as a trial begins, as it ends, as the next one begins), and at
+most how many seconds later it comes."""
+if IS_THOROUGH:
+    KILLS += [(1, 0.2), (1, 0.8), (2, 0.05), (1, 0.3)]
 ZYGOTE = """
 import os, sys
 from pathlib import Path
@@ -38,7 +46,8 @@ data = read_prepared(Path(sys.argv[1]))
 training = TrainConfig(num_epochs=1, batch_size=512, num_predict=2, deterministic=True)
 for line in sys.stdin:
     if not (pid := os.fork()):
-        search(data, training, Path(line.strip()), SearchConfig(max_trials=3, name="it"))
+        config = SearchConfig(max_trials=int(sys.argv[2]), name="it")
+        search(data, training, Path(line.strip()), config)
         os._exit(0)
     print(pid, flush=True)
     print(os.waitpid(pid, 0)[1], flush=True)
@@ -50,7 +59,7 @@ class Zygote:
 
     def __init__(self, data: Path) -> None:
         self.process = subprocess.Popen(
-            [sys.executable, "-c", ZYGOTE, str(data)],
+            [sys.executable, "-c", ZYGOTE, str(data), str(TRIALS)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
@@ -96,8 +105,7 @@ def test_a_search_that_is_killed_again_and_again_ends_as_the_unbroken_one(
     killed = tmp_path / "killed" / "it"
     dice = random.Random(8)
     outcomes: dict[Path, bytes] = {}
-    # Writes of the state until the kill: as a trial begins, as it ends, as the next one begins.
-    for writes, most_s in ((1, 0.0), (1, 0.4), (2, 0.0), (3, 0.1), (1, 0.6), (2, 0.01)):
+    for writes, most_s in KILLS:
         pid = zygote.start(killed.parent)
         wait_for_writes(killed / "keras_tuner" / "oracle.json", writes)
         time.sleep(dice.uniform(0, most_s))
@@ -113,7 +121,7 @@ def test_a_search_that_is_killed_again_and_again_ends_as_the_unbroken_one(
     for name in ("trials.json", "best.json"):
         assert (killed / name).read_bytes() == (whole / name).read_bytes()
     trials = json.loads((killed / "trials.json").read_text())
-    assert sorted(trial["trial_id"] for trial in trials) == ["0", "1", "2"]
+    assert sorted(trial["trial_id"] for trial in trials) == [str(each) for each in range(TRIALS)]
 
 
 def test_a_search_is_extended_and_failures_are_listed_and_stop_nothing(
