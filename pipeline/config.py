@@ -27,10 +27,10 @@ Monitor = Literal["top_1", "top_k", "cross_entropy"]
 TableFormat = Literal["csv", "tsv", "jsonl", "parquet", "fasttext"]
 
 DEFAULT_SHAPE: Final[Mapping[str, Any]] = MappingProxyType(
-    {"embed_dim": 256, "units": 128, "embedding_dropout": 0.5, "head_dropout": 0.5}
+    {"embed_dim": 128, "units": 128, "embedding_dropout": 0.4, "head_dropout": 0.5}
 )
-"""What `train` takes where nothing else is asked for, and `tune` tries first: the fields of
-`ModelConfig` in which that differs from the class."""
+"""What `train` takes where nothing else is asked for, and `tune` tries first; of other fields it is
+what `ModelConfig` has."""
 DEFAULT_EMBEDDING_INIT: Final[EmbeddingInit] = "skip_gram"
 """Likewise of `TrainConfig`."""
 
@@ -332,7 +332,7 @@ class TrainConfig:
 
     num_epochs: int = 10
     batch_size: int = 256
-    learning_rate: float = 3e-3
+    learning_rate: float = 4e-3
     weight_decay: float = 1e-4
     label_smoothing: float = 0.1
     word_dropout: float = 0.1

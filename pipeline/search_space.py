@@ -41,7 +41,7 @@ def declare_space(hp: keras_tuner.HyperParameters, *, draws_batch_size: bool) ->
     hp.Choice("gru_dropout", [0.0, 0.1, 0.2], default=0.0)
     hp.Choice("word_dropout", [0.0, 0.05, 0.1, 0.15], default=0.1)
     # How it is fitted. A trial is short: rates far below 1e-3 would look worse than they are.
-    hp.Float("learning_rate", 1e-3, 8e-3, sampling="log", default=3e-3)
+    hp.Float("learning_rate", 1e-3, 8e-3, sampling="log", default=TrainConfig.learning_rate)
     hp.Choice("label_smoothing", [0.0, 0.05, 0.1], default=0.1)
     hp.Choice("weight_decay", [1e-4, 1e-2, 5e-2], default=1e-4)
     hp.Choice("weight_averaging", [0.0, 0.99], default=0.0)

@@ -30,7 +30,7 @@ def test_what_is_not_drawn_yet_has_the_default_of_the_space() -> None:
     from pipeline import search_space as space
 
     model = space.make_model_config({"units": 32}, vocab_size=50, num_classes=3)
-    assert (model.units, model.embed_dim, model.head_dropout) == (32, 256, 0.5)
+    assert (model.units, model.embed_dim, model.head_dropout) == (32, 128, 0.5)
     training = space.make_train_config({"units": 32, "label_smoothing": 0.05}, TrainConfig())
     assert training == dataclasses.replace(TrainConfig(), label_smoothing=0.05)
 
