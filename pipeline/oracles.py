@@ -188,7 +188,12 @@ class DurableOracle(keras_tuner.Oracle):
             trial = self.ongoing_trials.pop(lost, None)
             if trial is not None:
                 self._retry_queue.append(trial.trial_id)
+        waiting, reason = self._retry_queue, self._explain_stop()
+        if waiting and reason:  # KerasTuner would begin these all the same
+            self.stop_reason, self._retry_queue = reason, []
         trial = super().create_trial(tuner_id)
+        if waiting and reason:
+            self._retry_queue = waiting
         if trial.status == TrialStatus.RUNNING:
             # Whatever an interrupted attempt reported: KerasTuner would keep that instead.
             trial.metrics = type(trial.metrics)()

@@ -234,6 +234,25 @@ def test_no_trial_begins_that_would_not_end_in_time(tmp_path: Path) -> None:
     assert another_day.stop_reason is None
 
 
+def test_an_interrupted_trial_waits_too_where_it_would_not_end_in_time(tmp_path: Path) -> None:
+    oracle = make(tmp_path)
+    oracle.deadline = time.monotonic() + 30
+    run(oracle)
+    oracle.deadline = None
+    values = oracle.create_trial("tuner0").hyperparameters.values  # and this process is killed
+
+    late = make(tmp_path)
+    late.restore()
+    late.deadline = time.monotonic() + 30
+    run(late)
+    assert len(late.end_order) == 1
+    assert late.stop_reason and "would not end in --max-minutes" in late.stop_reason
+
+    another_day = make(tmp_path)
+    another_day.restore()
+    assert another_day.create_trial("tuner0").hyperparameters.values == values
+
+
 def test_values_are_drawn_until_they_keep_the_budget_or_the_space_is_empty(
     tmp_path: Path,
 ) -> None:
