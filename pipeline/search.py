@@ -31,6 +31,7 @@ from keras_tuner.engine.trial import TrialStatus
 from rich.console import Console
 
 from pipeline import dataset
+from pipeline.allocator import keep_freed_memory
 from pipeline.cache_folder import CacheConfig
 from pipeline.config import TrainConfig
 from pipeline.cost_model import ServingBudget, table_megabytes
@@ -295,6 +296,7 @@ def run_trials(oracle: DurableOracle, setup: TrialSetup, reporter: Reporter) -> 
         ServiceError: The data service is lost.
         OSError: The disk is full.
     """
+    keep_freed_memory()
     share_threads(2)  # the shapes differ; most read in both directions
     tf.get_logger().setLevel("ERROR")  # it takes each trial's own model for one traced too often
     if setup.training.deterministic:

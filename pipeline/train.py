@@ -25,6 +25,7 @@ from rich.console import Console
 
 from pipeline import dataset
 from pipeline.accounting import Account
+from pipeline.allocator import keep_freed_memory
 from pipeline.cache_folder import CacheConfig
 from pipeline.checkpoint import SAVE_EVERY_S, Checkpoint
 from pipeline.compute_plan import PLAN_FILE, plan_compute, settle
@@ -371,6 +372,7 @@ def _fit(
     console: Console,
 ) -> Run | None:
     account = Account()
+    keep_freed_memory()
     share_threads(model_config.directions)
     # Before any tokenizer: seeding afterwards destroys the SentencePiece op's resource.
     keras.utils.set_random_seed(training.seed)

@@ -135,6 +135,7 @@ def measure_contender(job: dict[str, Any]) -> dict[str, Any]:
     import keras
 
     from pipeline import compute_plan
+    from pipeline.allocator import keep_freed_memory
     from pipeline.dataset import count_steps
     from pipeline.model import build_model
     from pipeline.objective import compile_model
@@ -145,6 +146,7 @@ def measure_contender(job: dict[str, Any]) -> dict[str, Any]:
     config = ModelConfig(**job["model"])
     training = TrainConfig(**{**job["training"], "jit_compile": contender.jit_compile})
     if contender.is_ours:
+        keep_freed_memory()
         share_threads(config.directions)
     keras.utils.set_random_seed(training.seed)
     total = count_steps(data.train.count, training.batch_size) * training.num_epochs
