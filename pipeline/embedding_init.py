@@ -141,7 +141,7 @@ class _Sentences:
             rows = encode_texts(processor, texts, data.max_tokens)
             shards.append(np.fromiter(itertools.chain.from_iterable(rows), np.int32))
             lengths += map(len, rows)
-            if sum(map(len, shards)) >= _MAX_PIECES:
+            if sum(lengths) >= _MAX_PIECES:
                 break
         self._ids = np.concatenate(shards)
         self._ends = np.cumsum(lengths)

@@ -53,9 +53,7 @@ def _hash_state(state: Any) -> str:
 
 
 def _format(value: object) -> str:
-    return (
-        json.dumps(value, indent=1) + "\n"
-    )  # not sorted: trials stand in the order of their start
+    return json.dumps(value, indent=1) + "\n"  # not sorted: trials stand in order of their start
 
 
 def write_state(folder: Path, state: Mapping[str, Any]) -> None:

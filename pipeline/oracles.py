@@ -132,13 +132,9 @@ class DurableOracle(keras_tuner.Oracle):
 
     def _random_values(self) -> dict[str, Any] | None:
         """Return the values of the first trial, the defaults, and draws from then on."""
-        drawn: dict[str, Any] | None
-        if not self.start_order:
-            drawn = next(filter(self.admits, list_first_values(self.hyperparameters)), None)
-            if drawn is not None:
-                return drawn
-        drawn = super()._random_values()
-        return drawn
+        first = [] if self.start_order else list_first_values(self.hyperparameters)
+        affordable: dict[str, Any] | None = next(filter(self.admits, first), None)
+        return affordable or super()._random_values()
 
     def _explain_stop(self) -> str | None:
         """Why no further trial should begin although some are left, or None."""
