@@ -176,15 +176,15 @@ def measure(model: keras.Model, batches: Sequence[Batch], *, steps_left: int) ->
     ]
 
     plain = _make_function(model, is_compiled=False)
-    _step(plain, batches[0])
-    all_ms = [_time_ms(plain, batch) for batch in batches]
+    _time_steps_ms(plain, batches[:1])  # traces
+    all_ms = _time_steps_ms(plain, batches)
     plain_ms = [_median_ms(plain, batches[place]) for place in places]
     compiled = _make_function(model, is_compiled=True)
     first_s: list[float] = []
     compiled_ms: list[float] = []
     try:
         for place in places:
-            first_s.append(_time_ms(compiled, padded[place]) / 1000)
+            first_s.append(_time_steps_ms(compiled, padded[place : place + 1])[0] / 1000)
             compiled_ms.append(_median_ms(compiled, padded[place]))
             if compiled_ms[0] >= plain_ms[0]:
                 break  # whatever compiling costs, it does not pay
@@ -222,21 +222,28 @@ def _make_function(model: keras.Model, *, is_compiled: bool) -> Callable[[Any], 
     return function
 
 
-def _step(function: Callable[[Any], Any], batch: Batch) -> None:
-    # An iterator of unknown shapes, as in a `fit`: traced once, and never anew for a shape.
-    dataset = tf.data.Dataset.from_generator(
-        lambda: [batch],
-        output_signature=(tf.TensorSpec((None, None), tf.int32), tf.TensorSpec((None,), tf.int32)),
+def _time_steps_ms(function: Callable[[Any], Any], batches: Sequence[Batch]) -> list[float]:
+    """Step once on each batch, from one iterator as in a `fit`, and return what each step took."""
+    # Of unknown shapes: traced once, and never anew for a shape. Making the iterator takes as long
+    # as a step, so it is not timed.
+    iterator = iter(
+        tf.data.Dataset.from_generator(
+            lambda: batches,
+            output_signature=(
+                tf.TensorSpec((None, None), tf.int32),
+                tf.TensorSpec((None,), tf.int32),
+            ),
+        ).prefetch(len(batches))
     )
-    logs = function(iter(dataset))
-    float(next(iter(logs.values())))  # waits for the step's end
-
-
-def _time_ms(function: Callable[[Any], Any], batch: Batch) -> float:
-    started = time.perf_counter()
-    _step(function, batch)
-    return (time.perf_counter() - started) * 1000
+    times_ms: list[float] = []
+    for _ in batches:
+        started = time.perf_counter()
+        logs = function(iterator)
+        float(next(iter(logs.values())))  # waits for the step's end
+        times_ms.append((time.perf_counter() - started) * 1000)
+    return times_ms
 
 
 def _median_ms(function: Callable[[Any], Any], batch: Batch) -> float:
-    return statistics.median(_time_ms(function, batch) for _ in range(REPEATS))
+    # One more in front: the first of an iterator waits for it to start.
+    return statistics.median(_time_steps_ms(function, [batch] * (REPEATS + 1))[1:])

@@ -106,6 +106,16 @@ def weigh_classes(counts: Sequence[int], kind: ClassWeights) -> np.ndarray | Non
     return (weights * rows.sum() / (weights * rows).sum()).astype(np.float32)
 
 
+def make_metrics(k: int) -> list[keras.metrics.Metric]:
+    """Return the reported metrics: `top_1`, `top_<k>` and `cross_entropy`."""
+    return [
+        keras.metrics.SparseCategoricalAccuracy(name="top_1"),
+        keras.metrics.SparseTopKCategoricalAccuracy(k=k, name=f"top_{k}"),
+        # The plain cross entropy: comparable between runs of different smoothing.
+        keras.metrics.SparseCategoricalCrossentropy(name="cross_entropy"),
+    ]
+
+
 def compile_model(
     model: keras.Model,
     training: TrainConfig,
@@ -155,15 +165,9 @@ def compile_model(
         )
     else:
         optimizer = FusedAdamW(schedule, weight_decay=training.weight_decay)
-    k = training.num_predict
     model.compile(
         optimizer=optimizer,
         loss=smoothed_cross_entropy,
-        metrics=[
-            keras.metrics.SparseCategoricalAccuracy(name="top_1"),
-            keras.metrics.SparseTopKCategoricalAccuracy(k=k, name=f"top_{k}"),
-            # The plain cross entropy: comparable between runs of different smoothing.
-            keras.metrics.SparseCategoricalCrossentropy(name="cross_entropy"),
-        ],
+        metrics=make_metrics(training.num_predict),
         jit_compile=training.jit_compile == "on",
     )

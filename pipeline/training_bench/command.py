@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime
 from importlib.metadata import version
@@ -27,6 +26,7 @@ from pipeline.training_bench.measure import (
     check_promises,
     measure,
     summarise,
+    train_in_full,
 )
 
 EXIT_CHECK_FAILED = 1
@@ -51,6 +51,11 @@ TERMINAL_HEADER = (
 @click.option("--batch-size", default=TrainConfig.batch_size, show_default=True)
 @click.option("--seed", default=TrainConfig.seed, show_default=True)
 @click.option("--rounds", type=click.IntRange(1, 50), help="Default: 5, and 1 with --quick.")
+@click.option(
+    "--in-full",
+    is_flag=True,
+    help="Then also train keras_fit and default in full, and compare their accuracy.",
+)
 @click.option("--quick", is_flag=True, help="One round of few steps: too little for a promise.")
 def train_bench(
     contenders: str | None,
@@ -60,6 +65,7 @@ def train_bench(
     batch_size: int,
     seed: int,
     rounds: int | None,
+    in_full: bool,
     quick: bool,
     **options: Any,
 ) -> None:
@@ -68,7 +74,8 @@ def train_bench(
     Each contender trains the same model on batches of the same size of your data, kept in memory,
     in a process of its own, round after round. Examples/s, milliseconds and processor time a step,
     seconds to start (tracing, compiling), peak memory; ratios are taken by round. Writes
-    build/reports/train-bench-<name>-<time>/. Some 20 minutes on 2 idle cores, --quick 3.
+    build/reports/train-bench-<name>-<time>/. Some 20 minutes on 2 idle cores, --quick 3;
+    --in-full adds two whole trainings.
 
     Exit code 1: a contender could not be measured.
 
@@ -89,8 +96,14 @@ def train_bench(
         **shape,
     )
     created = datetime.now(UTC)
+    work: dict[str, Any] = {"contenders": chosen, "model": model, "training": training}
+    quality: list[dict[str, Any]] = []
     try:
-        entries = _measure(console, prepared.folder, chosen, model, training, profile)
+        with show_progress(console, width=28) as advance:
+            entries = measure(prepared.folder, profile=profile, advance=advance, **work)
+        if in_full:
+            with show_progress(console, width=28) as advance:
+                quality = train_in_full(prepared.folder, advance=advance, **work)
     except TrainingBenchError as err:
         click.echo(f"error: {err}", err=True)
         raise SystemExit(EXIT_CHECK_FAILED) from err
@@ -108,7 +121,8 @@ def train_bench(
         "contenders": {name: CONTENDERS[name].title for name in chosen},
         "measurements": entries,
         "summary": summary,
-        "promises": check_promises(summary),
+        "quality": quality,
+        "promises": check_promises(summary, quality),
     }
     target = _publish(report, created)
     console.print(make_table(report))
@@ -128,20 +142,6 @@ def _choose(names: str | None) -> list[str]:
             f"{', '.join(sorted(unknown))}."
         )
     return [name for name in CONTENDERS if name in wanted]
-
-
-def _measure(
-    console: Console, data: Path, chosen: Sequence[str], model: Any, training: Any, profile: Any
-) -> list[dict[str, Any]]:
-    with show_progress(console, width=28) as advance:
-        return measure(
-            data,
-            contenders=chosen,
-            model=model,
-            training=training,
-            profile=profile,
-            advance=advance,
-        )
 
 
 def _publish(report: dict[str, Any], created: datetime) -> Path:
@@ -194,13 +194,20 @@ def make_table(report: dict[str, Any]) -> Table:
 
 
 def list_findings(report: dict[str, Any]) -> list[str]:
-    """Return what `default` decided about XLA, and one line a promise."""
+    """Return what `default` decided about XLA, full trainings, and one line a promise."""
     plans = [entry["plan"] for entry in report["summary"] if entry["plan"]]
-    return plans + [
+    k = report["training"]["num_predict"]
+    trained = [
+        f"{entry['contender']}, trained in full: validation top-1 {100 * entry['top_1']:.2f}, "
+        f"top-{k} {100 * entry['top_k']:.2f}, {entry['wall_s']:.0f} s"
+        for entry in report["quality"]
+    ]
+    promises = [
         f"{'held' if promise['is_held'] else 'NOT HELD'}: {promise['what']}: {promise['found']} "
         f"(promised {promise['target']})"
         for promise in report["promises"]
     ]
+    return plans + trained + promises
 
 
 def format_markdown(report: dict[str, Any]) -> str:

@@ -1,4 +1,4 @@
-"""Rounds of child processes, and their figures: medians, ratios by round, promises."""
+"""Rounds of child processes, and their figures: medians, ratios by round, promises, quality."""
 
 from __future__ import annotations
 
@@ -18,6 +18,9 @@ from pipeline.training_bench.contenders import DEFAULT, EAGER, FIT
 
 PROMISES = ((FIT, 1.5), (EAGER, 10.0))
 """How many times the examples a second of these the default gives, at least."""
+QUALITY_POINTS = 0.5
+"""By how many points of validation accuracy the default may lie below Keras's fit."""
+FULL_TIMEOUT_S = 6 * 3600.0
 FIGURES = ("examples_per_s", "step_ms", "cpu_ms", "start_s", "peak_bytes", "padded_tokens")
 
 
@@ -114,9 +117,46 @@ def measure(
                 "model": model.to_json(),
                 "training": training.to_json(),
                 **asdict(profile),
+                "in_full": False,
             }
             entries.append({"round": number, "contender": name, **run_child(job)})
     return entries
+
+
+def train_in_full(
+    data: Path,
+    *,
+    contenders: Sequence[str],
+    model: ModelConfig,
+    training: TrainConfig,
+    advance: Callable[[str, int, int], None],
+) -> list[dict[str, Any]]:
+    """Train the default and Keras's fit in full, those of them that are among `contenders`.
+
+    Args:
+        data: A prepared data folder.
+        contenders: Names.
+        model: The model both train.
+        training: How; both take the same schedule, loss and number of steps.
+        advance: As of `measure`.
+
+    Returns:
+        One entry each: `contender` and the results of `worker.train_contender`.
+    """
+    chosen = [name for name in (FIT, DEFAULT) if name in contenders]
+    found = []
+    for number, name in enumerate(chosen):
+        advance(f"training in full: {name}", number, len(chosen))
+        job = {
+            "contender": name,
+            "data": str(data),
+            "model": model.to_json(),
+            "training": training.to_json(),
+            "timeout_s": FULL_TIMEOUT_S,
+            "in_full": True,
+        }
+        found.append({"contender": name, **run_child(job)})
+    return found
 
 
 def summarise(entries: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -148,8 +188,14 @@ def summarise(entries: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     return sorted(summary, key=lambda entry: float(entry["examples_per_s"]))
 
 
-def check_promises(summary: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+def check_promises(
+    summary: Sequence[dict[str, Any]], quality: Sequence[dict[str, Any]] = ()
+) -> list[dict[str, Any]]:
     """Hold the default to what it promises; the median of the rounds counts.
+
+    Args:
+        summary: Of `summarise`.
+        quality: Of `train_in_full`.
 
     Returns:
         One entry a promise that was measured: `what`, `target`, `found`, `is_held`.
@@ -167,4 +213,14 @@ def check_promises(summary: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
                     "is_held": found >= target,
                 }
             )
+    top_1 = {entry["contender"]: 100 * float(entry["top_1"]) for entry in quality}
+    if {FIT, DEFAULT} <= top_1.keys():
+        promises.append(
+            {
+                "what": f"validation top-1 of {DEFAULT} against {FIT}, both trained in full",
+                "target": f">= -{QUALITY_POINTS:g} points",
+                "found": f"{top_1[DEFAULT] - top_1[FIT]:+.2f} points",
+                "is_held": top_1[DEFAULT] - top_1[FIT] >= -QUALITY_POINTS,
+            }
+        )
     return promises

@@ -1,4 +1,4 @@
-"""The child process: one contender once, in a process that nothing has warmed up.
+"""The child process: one contender once, its step or its whole training, in a new process.
 
 Reads a job as JSON from standard input and prints its result as one line of JSON.
 """
@@ -31,46 +31,45 @@ WARM_EAGER_STEPS = 2
 
 
 def make_batches(
-    contender: Contender, data: PreparedData, training: TrainConfig, steps: int
+    contender: Contender, data: PreparedData, training: TrainConfig
 ) -> tf.data.Dataset:
-    """Return so many batches as the contender makes them, kept in memory after the first pass.
-
-    Preloaded, so that all are told apart by their steps alone: what input costs beside a step is
-    the ablation's subject.
-    """
+    """Return the endless batches of a contender, shuffled anew in every epoch."""
     from pipeline import dataset
     from pipeline.train import make_stream
 
     if contender.batching == "windows":
-        return make_stream(data, training).dataset.take(steps).cache()
+        return make_stream(data, training).dataset
     rows = (
         dataset.make_id_blocks(data.train.shards, data.tokenizer_path, max_tokens=data.max_tokens)
         .unbatch()
         .shuffle(SHUFFLE_ROWS, seed=training.seed)
+        .repeat()
     )
     if contender.batching == "ragged":
-        return rows.batch(training.batch_size).take(steps).cache()
+        return rows.batch(training.batch_size)
     # A bucket of the boundary b holds rows shorter than b, and is padded to b - 1 under XLA.
     bounds = [width + 1 for width in dataset.WIDTHS]
     import tensorflow as tf
 
     padded = rows.map(lambda ids, label: (tf.ensure_shape(ids, [None]), label))
-    return (
-        padded.bucket_by_sequence_length(
-            element_length_func=lambda ids, label: tf.size(ids),
-            bucket_boundaries=bounds,
-            bucket_batch_sizes=[training.batch_size] * (len(bounds) + 1),
-            padding_values=(PAD_ID, None),
-            pad_to_bucket_boundary=training.jit_compile == "on",
-            drop_remainder=True,
-        )
-        .take(steps)
-        .cache()
-    )
+    return padded.bucket_by_sequence_length(
+        element_length_func=lambda ids, label: tf.size(ids),
+        bucket_boundaries=bounds,
+        bucket_batch_sizes=[training.batch_size] * (len(bounds) + 1),
+        padding_values=(PAD_ID, None),
+        pad_to_bucket_boundary=training.jit_compile == "on",
+    ).prefetch(tf.data.AUTOTUNE)
 
 
 def fit(model: keras.Model, batches: tf.data.Dataset, steps: int, passes: int) -> dict[str, Any]:
-    """Fit a pass to warm up and `passes` more; return seconds, wall and processor, of each."""
+    """Fit preloaded batches: a pass to warm up and `passes` more.
+
+    Preloaded, so that all contenders are told apart by their steps alone: what input costs beside
+    a step is the ablation's subject.
+
+    Returns:
+        Seconds of the first, and of each other one, wall and processor.
+    """
     import keras
 
     wall_s: list[float] = []
@@ -120,26 +119,19 @@ def loop(model: keras.Model, batches: tf.data.Dataset, passes: int) -> dict[str,
     return {"first_s": first_s, "wall_s": wall_s, "cpu_s": cpu_s}
 
 
-def measure_contender(job: dict[str, Any]) -> dict[str, Any]:
-    """Measure one contender.
-
-    Args:
-        job: `contender` (name), `data` (folder), `model` and `training` (fields of their configs),
-            `steps` and `eager_steps` of a pass, `passes`, `timeout_s`.
+def make_trainer(job: dict[str, Any]) -> tuple[Contender, PreparedData, TrainConfig, keras.Model]:
+    """Build and compile a job's model as its contender does, with one loss and schedule for all.
 
     Returns:
-        JSON values: `examples_per_s`, `step_ms` and `cpu_ms` (of a step; processor time over all
-        threads), `start_s` (tracing, compiling and trying what to compile), `peak_bytes`,
-        `padded_tokens` (a row), `plan` (in words, where XLA was decided on).
+        The contender, its data, its training settings, and the model.
     """
     import keras
 
-    from pipeline import compute_plan
     from pipeline.allocator import keep_freed_memory
     from pipeline.dataset import count_steps
     from pipeline.model import build_model
-    from pipeline.objective import compile_model
-    from pipeline.train import read_batches, share_threads
+    from pipeline.objective import OneCycle, compile_model, make_metrics
+    from pipeline.train import share_threads
 
     contender = CONTENDERS[job["contender"]]
     data = read_prepared(Path(job["data"]))
@@ -153,22 +145,51 @@ def measure_contender(job: dict[str, Any]) -> dict[str, Any]:
     model = build_model(config, cell=contender.cell)
     compile_model(model, training, num_classes=config.num_classes, total_steps=total)
     if not contender.is_ours:
-        stock = keras.optimizers.AdamW(training.learning_rate, weight_decay=training.weight_decay)
         model.compile(
-            stock,
-            "sparse_categorical_crossentropy",
-            metrics=["sparse_categorical_accuracy"],
+            keras.optimizers.AdamW(
+                OneCycle(training.learning_rate, total), weight_decay=training.weight_decay
+            ),
+            model.loss,
+            metrics=make_metrics(training.num_predict),
             jit_compile=contender.jit_compile == "on",
         )
+    return contender, data, training, model
+
+
+def settle_compute(
+    model: keras.Model, data: PreparedData, training: TrainConfig
+) -> tuple[TrainConfig, str | None]:
+    """Decide about XLA where the contender leaves it open; return the settings and the reason."""
+    from pipeline import compute_plan
+    from pipeline.dataset import count_steps
+    from pipeline.train import read_batches
+
+    if training.jit_compile != "auto":
+        return training, None
+    total = count_steps(data.train.count, training.batch_size) * training.num_epochs
+    tried = read_batches(data, training, compute_plan.PROBE_BATCHES)
+    plan = compute_plan.measure(model, tried, steps_left=total)
+    return compute_plan.settle(model, training, plan), str(plan)
+
+
+def measure_contender(job: dict[str, Any]) -> dict[str, Any]:
+    """Measure a contender's step.
+
+    Args:
+        job: `contender` (name), `data` (folder), `model` and `training` (fields of their configs),
+            `steps` and `eager_steps` of a pass, `passes`, `timeout_s`.
+
+    Returns:
+        JSON values: `examples_per_s`, `step_ms` and `cpu_ms` (of a step; processor time over all
+        threads), `start_s` (tracing, compiling and trying what to compile), `peak_bytes`,
+        `padded_tokens` (a row), `plan` (in words, where XLA was decided on).
+    """
+    contender, data, training, model = make_trainer(job)
     steps = job["eager_steps"] if contender.is_eager else job["steps"]
     begun = time.perf_counter()
-    plan = None
-    if contender.jit_compile == "auto":
-        tried = read_batches(data, training, compute_plan.PROBE_BATCHES)
-        plan = compute_plan.measure(model, tried, steps_left=total)
-        training = compute_plan.settle(model, training, plan)
+    training, plan = settle_compute(model, data, training)
     planned_s = time.perf_counter() - begun
-    batches = make_batches(contender, data, training, steps)
+    batches = make_batches(contender, data, training).take(steps).cache()
     rows, padded = 0, 0
     for ids, labels in batches:  # fills the cache
         rows += len(labels)
@@ -189,9 +210,39 @@ def measure_contender(job: dict[str, Any]) -> dict[str, Any]:
         "peak_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
         * (1 if sys.platform == "darwin" else 1024),
         "padded_tokens": padded / rows,
-        "plan": None if plan is None else str(plan),
+        "plan": plan,
         "settings": dataclasses.asdict(contender),
     }
+
+
+def train_contender(job: dict[str, Any]) -> dict[str, Any]:
+    """Train a contender in full, input included, and measure it on the validation split.
+
+    Args:
+        job: As of `measure_contender`; no eager contender.
+
+    Returns:
+        JSON values: `top_1` and `top_k` (shares of the validation rows), `wall_s` of the training.
+    """
+    from pipeline.dataset import count_steps
+    from pipeline.train import make_evaluation
+
+    contender, data, training, model = make_trainer(job)
+    training, _ = settle_compute(model, data, training)
+    begun = time.perf_counter()
+    model.fit(
+        make_batches(contender, data, training),
+        epochs=training.num_epochs,
+        steps_per_epoch=count_steps(data.train.count, training.batch_size),
+        shuffle=False,
+        verbose=0,
+    )
+    wall_s = time.perf_counter() - begun
+    found = model.evaluate(
+        make_evaluation(data, data.validation, training), verbose=0, return_dict=True
+    )
+    k = training.num_predict
+    return {"top_1": found["top_1"], "top_k": found[f"top_{k}"], "wall_s": wall_s}
 
 
 def main() -> None:
@@ -199,7 +250,8 @@ def main() -> None:
     job = json.load(sys.stdin)
     signal.alarm(int(job["timeout_s"]) + 5)  # should the parent be killed outright
     import_tensorflow()
-    click.echo(json.dumps(measure_contender(job)))
+    work = train_contender if job["in_full"] else measure_contender
+    click.echo(json.dumps(work(job)))
 
 
 if __name__ == "__main__":

@@ -29,7 +29,7 @@ def test_a_bench_measures_each_contender_and_keeps_a_report(
     options = ["--source", str(table), "--vocab-size", "60", "--units", "4", "--embed-dim", "4"]
     contenders = ["--contenders", "eager_ragged,default", "--batch-size", "4", "--quick"]
     contenders += ["--unidirectional"]  # half to trace
-    done = CliRunner().invoke(cli, ["train-bench", *options, *contenders])
+    done = CliRunner().invoke(cli, ["train-bench", *options, *contenders, "--in-full"])
     assert done.exit_code == 0, done.output
     (folder,) = (tmp_path / "build" / "reports").iterdir()
     assert folder.name.startswith("train-bench-pets-")
@@ -43,6 +43,10 @@ def test_a_bench_measures_each_contender_and_keeps_a_report(
         assert found["peak_bytes"] > 10**8
     assert by_name["default"]["plan"].startswith("XLA: o")
     assert by_name["default"]["plan"] in done.output
+    (trained,) = report["quality"]  # the eager loop is not trained in full
+    assert trained["contender"] == "default"
+    assert 0 < trained["top_1"] <= trained["top_k"] <= 1
+    assert "default, trained in full: validation top-1 " in done.output
     markdown = (folder / "train_bench.md").read_text(encoding="utf-8")
     assert "| default | " in markdown
     assert "examples a second of default against eager_ragged" in markdown

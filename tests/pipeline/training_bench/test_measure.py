@@ -52,6 +52,17 @@ def test_promises_are_held_by_the_median_and_only_where_measured() -> None:
     assert measure.check_promises(measure.summarise([entry(FIT, 0, 1.0)])) == []
 
 
+def test_the_default_may_not_buy_its_speed_with_accuracy() -> None:
+    def trained(name: str, top_1: float) -> Any:
+        return {"contender": name, "top_1": top_1, "top_k": 0.9, "wall_s": 1.0}
+
+    (promise,) = measure.check_promises([], [trained(FIT, 0.80), trained(DEFAULT, 0.797)])
+    assert (promise["found"], promise["is_held"]) == ("-0.30 points", True)
+    (promise,) = measure.check_promises([], [trained(FIT, 0.80), trained(DEFAULT, 0.794)])
+    assert (promise["found"], promise["is_held"]) == ("-0.60 points", False)
+    assert measure.check_promises([], [trained(DEFAULT, 0.8)]) == []
+
+
 def test_a_name_is_a_contenders_own() -> None:
     assert all(name == contender.name for name, contender in CONTENDERS.items())
     assert {EAGER, FIT, DEFAULT} <= set(CONTENDERS)
