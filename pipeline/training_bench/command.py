@@ -32,11 +32,11 @@ from pipeline.training_bench.measure import (
 EXIT_CHECK_FAILED = 1
 SCHEMA_VERSION = 1
 HEADER = (
-    *("contender", "ex/s", "step ms", "CPU ms", "start s", "peak MB", "pad"),
+    *("contender", "ex/s", "step ms", "CPU ms", "start s", "peak GB", "pad"),
     *("against Keras fit", "against eager"),
 )
 TERMINAL_HEADER = (
-    *("contender", "ex/s", "step\nms", "CPU\nms", "start\ns", "peak\nMB", "pad"),
+    *("contender", "ex/s", "step\nms", "CPU\nms", "start\ns", "peak\nGB", "pad"),
     *("Keras\nfit", "eager"),
 )
 """Fits into 80 columns: the ratios' medians only. Their intervals stand in the report."""
@@ -173,7 +173,7 @@ def _make_rows(report: dict[str, Any]) -> list[tuple[str, ...]]:
             f"{entry['step_ms']:.1f}",
             f"{entry['cpu_ms']:.1f}",
             f"{entry['start_s']:.1f}",
-            f"{entry['peak_bytes'] / 1e6:,.0f}",
+            f"{entry['peak_bytes'] / 1e9:.1f}",
             f"{entry['padded_tokens']:.1f}",
             _format_ratio(entry, FIT),
             _format_ratio(entry, EAGER),
