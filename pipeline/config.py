@@ -326,6 +326,8 @@ class TrainConfig:
         pretrained_embeddings: That file, for `file`.
         pretrained_sha256: Its hash, which stands for it in a run's name; filled in by `train`.
         embedding_trainable: Whether training changes the embedding.
+        pretrain_epochs: Epochs in which the embedding and the first GRU layer learn to tell the
+            next piece of each training text, before classes are learnt; 0 leaves that out.
         calibrate: Fit a temperature on the validation split after training, and fold it into
             the head.
     """
@@ -350,6 +352,7 @@ class TrainConfig:
     pretrained_embeddings: str | None = None
     pretrained_sha256: str | None = None
     embedding_trainable: bool = True
+    pretrain_epochs: int = 0
     calibrate: bool = True
 
     def __post_init__(self) -> None:
@@ -383,6 +386,7 @@ class TrainConfig:
                 f"without, found {self.pretrained_embeddings!r} with {self.embedding_init!r}."
             )
         _check_flag("embedding_trainable", self.embedding_trainable)
+        _check_range("pretrain_epochs", self.pretrain_epochs, 0, 1000)
         _check_flag("calibrate", self.calibrate)
 
     @property
@@ -421,5 +425,6 @@ _YOUNG_TRAIN_FIELDS = (
     "pretrained_embeddings",
     "pretrained_sha256",
     "embedding_trainable",
+    "pretrain_epochs",
     "calibrate",
 )

@@ -6,6 +6,7 @@ chosen shapes, timed by the runtime itself. Nothing of that runtime is imported 
 
 The time of a text of T tokens, batch 1, ids in, is taken to be a sum:
 
+    call             once
     first layer      directions x (first(H) + (T - 1) x step(H))
     further layers   directions x T x (step(H) + width x projection(H))       width = directions x H
     head             (width x C - 64 H) x rate                   first(H) has a head of H x 64 in it
@@ -47,6 +48,7 @@ class CostModel:
 
     Args:
         units: (n,) sizes H that were measured, ascending.
+        call_us: Time of a call beside all of the below, whatever the shape.
         first_us: (n,) time of one token, one layer and direction, C = `BASE_CLASSES`.
         step_us: (n,) time of each further token.
         projection_units: (m,) sizes of which two layers were measured, ascending.
@@ -56,6 +58,7 @@ class CostModel:
     """
 
     units: NDArray[np.float64]
+    call_us: float
     first_us: NDArray[np.float64]
     step_us: NDArray[np.float64]
     projection_units: NDArray[np.float64]
@@ -74,14 +77,14 @@ class CostModel:
         first, step = (
             _look_up(units, self.units, values) for values in (self.first_us, self.step_us)
         )
-        total = config.directions * (first + (tokens - 1) * step)
+        total = self.call_us + config.directions * (first + (tokens - 1) * step)
         projection = _look_up(units, self.projection_units, self.projection_us)
         deeper = tokens * (step + config.pooled_dim * projection)
         total += (config.layers - 1) * config.directions * deeper
         head_weights = config.pooled_dim * config.num_classes
         # Each direction's first() holds a head of H x 64.
         counted = config.directions * units * BASE_CLASSES
-        return float(max(first, total + (head_weights - counted) * self.head_us))
+        return float(max(self.call_us + first, total + (head_weights - counted) * self.head_us))
 
 
 def _look_up(units: int, sizes: NDArray[np.float64], values: NDArray[np.float64]) -> float:
@@ -167,9 +170,14 @@ def make_cost_model(fields: Any, *, where: str = "calibration") -> CostModel:
             f"{where}: expected at least two sizes and times that grow with the tokens, found "
             f"otherwise. Measure it again with `make calibrate`, on a quiet machine."
         )
+    # What a line through the smallest two sizes leaves for a model of no units; in noise it might
+    # be more than another size takes in all.
+    slope = (first[1] - first[0]) / (units[1] - units[0])
+    call_us = float(np.clip(first[0] - units[0] * slope, 0.0, 0.9 * min(first)))
     return CostModel(
         units=np.array(units, np.float64),
-        first_us=np.array(first),
+        call_us=call_us,
+        first_us=np.array(first) - call_us,
         step_us=np.array(step),
         projection_units=np.array(deep, np.float64),
         # Noise may make a small difference negative; a product is never free.

@@ -45,6 +45,7 @@ from pipeline.evaluation.files import write_evaluation
 from pipeline.evaluation.predictions import Predictions
 from pipeline.model import build_model, choose_cell
 from pipeline.objective import AverageValidator, compile_model, use_averaged_weights
+from pipeline.pretraining import pretrain
 from pipeline.progress_bar import ProgressBar
 from pipeline.run_folder import (
     Run,
@@ -169,6 +170,11 @@ def train(
         raise ValueError(
             "jit_compile: expected auto or off where several devices train together, found on. "
             "Leave it out, or pass --strategy none."
+        )
+    if training.pretrain_epochs and replicas.strategy is not None:
+        raise ValueError(
+            "pretrain_epochs: expected 0 where several devices train together, found "
+            f"{training.pretrain_epochs}. Leave it out, or pass --strategy none."
         )
     training = pin_embeddings(training)
     name = name or make_run_name(data, model_config, training)
@@ -401,6 +407,16 @@ def _fit(
         )
     else:
         start_embedding(model, data, training, console)
+        if training.pretrain_epochs:
+            account.end_lap("start")
+            plain = dataclasses.replace(training, word_dropout=0.0, subword_sampling=0.0)
+            pretrain(
+                *(model, model_config, training, data),
+                batches=make_stream(data, plain).dataset,
+                folder=partial,
+                console=console,
+            )
+            account.end_lap("pretraining")
 
     plan = plan_compute(
         partial,

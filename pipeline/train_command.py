@@ -120,6 +120,12 @@ _TRAIN = TrainConfig()
     default=_TRAIN.embedding_trainable,
     show_default=True,
 )
+@click.option(
+    "--pretrain-epochs",
+    default=_TRAIN.pretrain_epochs,
+    show_default=True,
+    help="First so many epochs as a language model of the training texts, which takes no labels.",
+)
 @click.option("--patience", default=_TRAIN.patience, show_default=True)
 @click.option(
     "--monitor",

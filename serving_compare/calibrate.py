@@ -50,7 +50,7 @@ class Shape(NamedTuple):
 SHAPES = (
     *(
         Shape(units, 1, 1, BASE_CLASSES, tokens)
-        for units in (16, 32, 64, 96, 128, 192, 256, 384, 512)
+        for units in (16, 32, 48, 64, 96, 128, 192, 256, 384, 512)
         for tokens in (1, MANY_TOKENS)
     ),
     *(Shape(units, 2, 1, BASE_CLASSES, MANY_TOKENS) for units in (32, 96, 192, 384)),

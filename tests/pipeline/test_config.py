@@ -61,6 +61,7 @@ def test_a_model_config_names_the_field_out_of_range(fields: dict[str, Any], mes
         ({"class_weights": "all"}, "class_weights: expected one of none, balanced, sqrt, found"),
         ({"embedding_init": "elmo"}, "embedding_init: expected one of random, skip_gram, file, f"),
         ({"embedding_trainable": 0}, "embedding_trainable: expected true or false, found 0"),
+        ({"pretrain_epochs": -1}, "pretrain_epochs: expected a value from 0 to 1000, found -1."),
         ({"calibrate": "yes"}, "calibrate: expected true or false, found 'yes'"),
     ],
 )
@@ -135,6 +136,7 @@ def test_fields_younger_than_the_first_runs_name_a_run_only_where_they_have_an_e
         {"class_weights": "sqrt"},
         {"embedding_init": "skip_gram"},
         {"embedding_trainable": False},
+        {"pretrain_epochs": 2},
         {"calibrate": False},
     ):
         fields = TrainConfig(**changes).key_fields()

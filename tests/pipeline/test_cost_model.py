@@ -18,15 +18,15 @@ from pipeline.cost_model import (
     table_megabytes,
 )
 
-STEP, PROJECTION, HEAD = 1e-4, 2e-4, 1e-5
-"""Of the made-up machine: µs a weight of recurrence, of a further layer's product, of the head."""
+CALL, STEP, PROJECTION, HEAD = 0.05, 1e-4, 2e-4, 1e-5
+"""Of the made-up machine: µs a call, a weight of recurrence, of a further layer, of the head."""
 
 
 def time_us(units: int, layers: int, directions: int, classes: int, tokens: int) -> float:
     """A machine on which everything costs what its arithmetic does, and a first token H x 1e-3."""
     step = STEP * units**2
     width = directions * units
-    total = directions * (units * 1e-3 + (tokens - 1) * step)
+    total = CALL + directions * (units * 1e-3 + (tokens - 1) * step)
     total += (layers - 1) * directions * tokens * (step + PROJECTION * width * units)
     return total + HEAD * (width * classes - directions * units * 64)
 
@@ -58,8 +58,17 @@ def test_a_machine_of_plain_arithmetic_is_predicted_exactly(
     model = make_cost_model(make_calibration())
     config = shape(units=units, layers=layers, bidirectional=bidirectional, num_classes=classes)
     expected = time_us(units, layers, config.directions, classes, 10)
-    first = units * 1e-3
+    first = CALL + units * 1e-3
     assert model.predict_us(config, 10) == pytest.approx(max(expected, first), rel=1e-6)
+
+
+def test_noise_between_the_smallest_sizes_gives_no_time_below_nothing() -> None:
+    cells = make_cells()
+    for cell in cells:
+        if (cell["tokens"], cell["layers"], cell["classes"]) == (1, 1, 64):
+            cell["median_us"] = {16: 0.3, 64: 0.31, 256: 0.05}[cell["units"]]
+    model = make_cost_model(make_calibration(cells=cells))
+    assert 0 < model.predict_us(shape(units=256, bidirectional=True), 10) < 1e3
 
 
 def test_time_grows_with_tokens_units_layers_and_directions() -> None:

@@ -200,6 +200,15 @@ def test_what_several_workers_cannot_use_is_refused(prepared: PreparedData) -> N
             *(prepared, config, TrainConfig(**SETTINGS, jit_compile="on"), Path("never")),
             replicas=Replicas(several),
         )
+    message = (
+        r"pretrain_epochs: expected 0 where several devices train together, found 2\. "
+        r"Leave it out, or pass --strategy none\."
+    )
+    with pytest.raises(ValueError, match=message):
+        train(
+            *(prepared, config, TrainConfig(**SETTINGS, pretrain_epochs=2), Path("never")),
+            replicas=Replicas(several),
+        )
 
 
 def test_one_device_is_left_alone() -> None:
