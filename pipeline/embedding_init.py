@@ -49,10 +49,12 @@ class StartingRows:
     Attributes:
         values: (V, E) float32.
         covered: How many of the V rows hold a vector of the source; the others are random.
+        texts: How many of the training texts skip-gram read; None of a file.
     """
 
     values: np.ndarray
     covered: int
+    texts: int | None = None
 
 
 def pin_embeddings(training: TrainConfig) -> TrainConfig:
@@ -87,34 +89,24 @@ def make_starting_rows(
     if training.embedding_init == "random":
         return None
     processor = load_processor(data.tokenizer_path)
+    texts = None
     if training.embedding_init == "skip_gram":
-        found = _train_skip_gram(data, processor, embed_dim=embed_dim, seed=training.seed)
+        sentences = _Sentences(data, processor)
+        texts = len(sentences)
+        found = _train_skip_gram(sentences, embed_dim=embed_dim, seed=training.seed)
     else:
         path = Path(str(training.pretrained_embeddings))
         found = _read_file(path, processor, embed_dim=embed_dim)
-    return _complete(found, vocab_size=data.vocab_size, embed_dim=embed_dim, seed=training.seed)
-
-
-def _complete(
-    found: dict[int, np.ndarray], *, vocab_size: int, embed_dim: int, seed: int
-) -> StartingRows:
     vectors = np.stack(list(found.values()))  # (N, E)
-    rng = np.random.default_rng(seed)
-    values = rng.normal(0.0, float(vectors.std()), (vocab_size, embed_dim)).astype(np.float32)
+    rng = np.random.default_rng(training.seed)
+    values = rng.normal(0.0, float(vectors.std()), (data.vocab_size, embed_dim)).astype(np.float32)
     values[list(found)] = vectors
-    return StartingRows(values=values, covered=len(found))
+    return StartingRows(values=values, covered=len(found), texts=texts)
 
 
-def _train_skip_gram(
-    data: PreparedData,
-    processor: sentencepiece.SentencePieceProcessor,
-    *,
-    embed_dim: int,
-    seed: int,
-) -> dict[int, np.ndarray]:
+def _train_skip_gram(sentences: _Sentences, *, embed_dim: int, seed: int) -> dict[int, np.ndarray]:
     from gensim.models import Word2Vec
 
-    sentences = _Sentences(data, processor)
     # One worker, because the order in which several finish decides about the result.
     vectors = Word2Vec(
         sentences,
@@ -145,6 +137,9 @@ class _Sentences:
                 break
         self._ids = np.concatenate(shards)
         self._ends = np.cumsum(lengths)
+
+    def __len__(self) -> int:
+        return len(self._ends)
 
     def __iter__(self) -> Iterator[list[int]]:
         start = 0

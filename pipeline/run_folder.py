@@ -66,9 +66,9 @@ class Run:
         max_tokens: Texts are cut to so many ids, in every path.
         versions: Library name to version at training time.
         seed: Seed of weights and order.
-        accounting: What the training cost: `seconds` by stage (start, train, validation,
-            evaluation, write), `examples`, `examples_per_s` of the stage train, `peak_bytes`,
-            `energy_joules` or None; empty for runs of earlier versions.
+        accounting: What the training cost: `seconds` by stage (start, pretraining, train,
+            validation, evaluation, write), `examples`, `examples_per_s` of the stage train,
+            `peak_bytes`, `energy_joules` or None; empty for runs of earlier versions.
         calibration: The `temperature` that the head was divided by, a `note` or None, and for each
             split `ece` and `nll` `before` and `after`; empty where the run was not calibrated.
     """

@@ -333,11 +333,14 @@ def start_embedding(
         rows = make_starting_rows(data, training, embed_dim=embedding.output_dim)
     if rows is not None:
         embedding.embeddings.assign(rows.values)
-        console.print(
+        share = 100 * rows.covered / data.vocab_size
+        line = (
             f"Embedding from {training.embedding_init}: {rows.covered:,} of {data.vocab_size:,} "
-            f"pieces ({100 * rows.covered / data.vocab_size:.1f} %), the others random.",
-            highlight=False,
+            f"pieces ({share:.1f} %), the others random."
         )
+        if rows.texts is not None and rows.texts < data.train.count:
+            line += f" Read: the first {rows.texts:,} of {data.train.count:,} training texts."
+        console.print(line, highlight=False, soft_wrap=True)
 
 
 def _evaluate(

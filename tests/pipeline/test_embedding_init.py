@@ -15,6 +15,7 @@ import pytest
 from pipeline.config import TrainConfig
 from pipeline.data_folder import PreparedData
 from pipeline.embedding_init import StartingRows, make_starting_rows, pin_embeddings
+from pipeline.shards import read_shard
 from pipeline.tokenizer import load_processor
 
 CAT, IRON = [1.0, 2.0, 3.0], [-1.0, 0.5, 0.25]
@@ -199,6 +200,8 @@ def test_skip_gram_reads_no_more_shards_once_it_has_pieces_enough(
     assert few is not None
     assert len(prepared.train.shards) > 1
     assert few.covered < whole.covered
+    first = len(read_shard(prepared.train.shards[0])[0])
+    assert (few.texts, whole.texts) == (first, prepared.train.count)
 
 
 @pytest.mark.slow

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -13,6 +15,7 @@ import filelock
 import jsonschema
 import numpy as np
 import pytest
+from rich.console import Console
 
 from pipeline.config import ModelConfig, PrepareConfig, TrainConfig
 from pipeline.run_folder import RunError, load_model, read_run
@@ -286,3 +289,17 @@ def test_a_deterministic_training_takes_no_rows_from_a_service(data: Any, tmp_pa
 
 def _weights(run: Any) -> dict[str, np.ndarray]:
     return {weight.path: weight.numpy() for weight in load_model(run).weights}
+
+
+def test_skip_gram_says_when_it_reads_a_part_of_the_texts(
+    data: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from pipeline.model import build_model
+    from pipeline.train import start_embedding
+
+    monkeypatch.setattr("pipeline.embedding_init._MAX_PIECES", 1)
+    console = Console(record=True, file=io.StringIO())
+    model = build_model(shape(data))
+    start_embedding(model, data, TrainConfig(embedding_init="skip_gram"), console)
+    said = console.export_text()
+    assert re.search(rf"Read: the first \d+ of {data.train.count} training texts\.", said)
