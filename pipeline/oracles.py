@@ -12,6 +12,7 @@
 from __future__ import annotations
 
 import time
+import warnings
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from statistics import median
@@ -22,6 +23,7 @@ import numpy as np
 from keras_tuner.engine.trial import Trial as TunerTrial
 from keras_tuner.engine.trial import TrialStatus
 from keras_tuner.oracles import BayesianOptimizationOracle, HyperbandOracle, RandomSearchOracle
+from sklearn.exceptions import ConvergenceWarning
 
 from pipeline.config import TrainConfig
 from pipeline.oracle_store import Outcome, read_outcome, read_state, write_state
@@ -235,7 +237,10 @@ class _Bayesian(DurableOracle, BayesianOptimizationOracle):
     def populate_space(self, trial_id: str) -> dict[str, Any]:
         # KerasTuner does not save this generator: after a resume it would begin anew.
         self._random_state = np.random.RandomState(self.seed + len(self.start_order))
-        found = super().populate_space(trial_id)
+        with warnings.catch_warnings():
+            # That a width of its kernel lies at a bound: of few trials it often does.
+            warnings.simplefilter("ignore", ConvergenceWarning)
+            found = super().populate_space(trial_id)
         if found["status"] == TrialStatus.RUNNING and self._duplicate(found["values"]):
             values = self._random_values()  # its surface may lead to the same place again
             status = TrialStatus.RUNNING if values else TrialStatus.STOPPED

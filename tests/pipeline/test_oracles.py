@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+import warnings
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -78,6 +79,29 @@ def describe(oracle: Any) -> list[tuple[str, Any, float]]:
         (name, dict(oracle.trials[name].hyperparameters.values), oracle.trials[name].score)
         for name in oracle.end_order
     ]
+
+
+def test_a_surface_of_few_trials_does_not_talk_about_its_fit(
+    tmp_path: Path, small_space: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from keras_tuner.src.tuners import bayesian
+    from sklearn.exceptions import ConvergenceWarning
+
+    told: list[str] = []
+
+    def fit(self: Any, *data: Any, **options: Any) -> Any:
+        warnings.warn("close to the specified lower bound", ConvergenceWarning, stacklevel=2)
+        told.append("surface")
+        return real(self, *data, **options)
+
+    kind = bayesian.sklearn.gaussian_process.GaussianProcessRegressor
+    real = kind.fit
+    monkeypatch.setattr(kind, "fit", fit)
+    oracle = make(tmp_path, "bayesian", max_trials=10)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", ConvergenceWarning)
+        run(oracle)
+    assert told
 
 
 @pytest.mark.parametrize("algorithm", ["random", "hyperband", "bayesian"])
