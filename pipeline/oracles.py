@@ -23,7 +23,6 @@ import numpy as np
 from keras_tuner.engine.trial import Trial as TunerTrial
 from keras_tuner.engine.trial import TrialStatus
 from keras_tuner.oracles import BayesianOptimizationOracle, HyperbandOracle, RandomSearchOracle
-from sklearn.exceptions import ConvergenceWarning
 
 from pipeline.config import TrainConfig
 from pipeline.oracle_store import Outcome, read_outcome, read_state, write_state
@@ -239,7 +238,7 @@ class _Bayesian(DurableOracle, BayesianOptimizationOracle):
         self._random_state = np.random.RandomState(self.seed + len(self.start_order))
         with warnings.catch_warnings():
             # That a width of its kernel lies at a bound: of few trials it often does.
-            warnings.simplefilter("ignore", ConvergenceWarning)
+            warnings.filterwarnings("ignore", module=r"sklearn\.gaussian_process")
             found = super().populate_space(trial_id)
         if found["status"] == TrialStatus.RUNNING and self._duplicate(found["values"]):
             values = self._random_values()  # its surface may lead to the same place again

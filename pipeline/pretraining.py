@@ -24,6 +24,7 @@ from pipeline.fused_adam import FusedAdamW
 from pipeline.model import build_model
 from pipeline.objective import OneCycle
 from pipeline.progress_bar import EpochBar
+from pipeline.training_data import make_stream
 
 PRETRAINED_FILE = "pretrained.weights.h5"
 NUM_SAMPLED = 1024
@@ -38,7 +39,6 @@ def pretrain(
     training: TrainConfig,
     data: PreparedData,
     *,
-    batches: tf.data.Dataset,
     folder: Path,
     console: Console,
 ) -> None:
@@ -49,7 +49,6 @@ def pretrain(
         config: Its shape.
         training: `pretrain_epochs`, batch size, rate, decay and seed count.
         data: A prepared data folder.
-        batches: Endless (ids (B, T) int32, labels); labels are not looked at.
         folder: The partial run folder. What was learnt is kept there until the classifier's first
             checkpoint, so that a training killed in between does not learn it again.
         console: Where progress goes.
@@ -66,7 +65,7 @@ def pretrain(
     if kept.is_file():
         encoder.load_weights(kept)
     else:
-        _fit(encoder, training, data, batches, console)
+        _fit(encoder, training, data, console)
         partial = kept.with_name(f"partial-{PRETRAINED_FILE}")
         encoder.save_weights(partial, overwrite=True)
         partial.replace(kept)
@@ -78,7 +77,6 @@ def _fit(
     encoder: keras.Model,
     training: TrainConfig,
     data: PreparedData,
-    batches: tf.data.Dataset,
     console: Console,
 ) -> None:
     steps = count_steps(data.train.count, training.batch_size)
@@ -90,10 +88,11 @@ def _fit(
         ),
         jit_compile=False,
     )
+    whole = dataclasses.replace(training, word_dropout=0.0, subword_sampling=0.0)
     bar = EpochBar(console, title="language model", num_epochs=epochs, steps=steps)
     try:
         model.fit(
-            batches,
+            make_stream(data, whole).dataset,
             epochs=epochs,
             steps_per_epoch=steps,
             callbacks=[bar],

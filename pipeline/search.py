@@ -46,7 +46,7 @@ from pipeline.search_space import (
     smallest_config,
 )
 from pipeline.service.config import ServiceConfig
-from pipeline.train import share_threads
+from pipeline.threads import share_threads
 from pipeline.trial_runner import PROJECT, FatalTrialError, TrialSetup, TrialTuner
 from pipeline.trials import LATENCY_GOALS_US, FailedTrial, Trial, draw_pareto, find_best_within
 from pipeline.tune_progress import Reporter, SearchProgress

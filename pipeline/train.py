@@ -1,4 +1,4 @@
-"""Fit one model, resume it, evaluate it, and publish the run folder.
+"""Fit one model, and resume it.
 
 A training lives in `runs/.<name>.partial/` until it is finished; `pipeline.checkpoint` keeps there
 how far it came. Killed at any time, the next call of the same settings goes on with the step
@@ -8,18 +8,13 @@ are all restored, and the batches of an epoch derive from (seed, epoch) alone.
 
 from __future__ import annotations
 
-import contextlib
-import dataclasses
 import hashlib
 import json
-import os
 import shutil
 from pathlib import Path
-from typing import Any
 
 import filelock
 import keras
-import numpy as np
 import tensorflow as tf
 from rich.console import Console
 
@@ -28,39 +23,21 @@ from pipeline.accounting import Account
 from pipeline.allocator import keep_freed_memory
 from pipeline.cache_folder import CacheConfig
 from pipeline.checkpoint import SAVE_EVERY_S, Checkpoint
-from pipeline.compute_plan import PLAN_FILE, plan_compute, settle
+from pipeline.compute_plan import plan_compute, settle
 from pipeline.config import ModelConfig, TrainConfig
-from pipeline.data_card.card import CARD_JSON
-from pipeline.data_folder import PreparedData, Split
+from pipeline.data_folder import PreparedData
 from pipeline.distributed.replicas import Replicas
 from pipeline.embedding_init import make_starting_rows, pin_embeddings
-from pipeline.evaluation.evaluate import (
-    calibrate,
-    evaluate_splits,
-    make_predictions,
-    score_splits,
-)
-from pipeline.evaluation.fields import RunEvaluation
-from pipeline.evaluation.files import write_evaluation
-from pipeline.evaluation.predictions import Predictions
-from pipeline.model import build_model, choose_cell
+from pipeline.finish import complete_run, finish_run
+from pipeline.model import build_model
 from pipeline.objective import AverageValidator, compile_model, use_averaged_weights
 from pipeline.pretraining import pretrain
 from pipeline.progress_bar import ProgressBar
-from pipeline.run_folder import (
-    Run,
-    RunError,
-    check_run_name,
-    read_run,
-    read_versions,
-    remove_run,
-    write_run,
-)
+from pipeline.run_folder import Run, RunError, check_run_name, read_run
 from pipeline.service.client import service_errors
 from pipeline.service.config import ServiceConfig
-from pipeline.shards import read_shard
-from pipeline.whole_file import write_whole
-from pipeline.word_list import rank_words, write_words
+from pipeline.threads import share_threads
+from pipeline.training_data import count_classes, make_evaluation, make_stream, read_batches
 
 TRAINING_VERSION = 2
 """Part of a run's key: raised when the same settings would train another model."""
@@ -77,31 +54,6 @@ def make_run_name(data: PreparedData, model: ModelConfig, training: TrainConfig)
         sort_keys=True,
     )
     return f"{data.name[:80]}-{hashlib.sha256(key.encode()).hexdigest()[:8]}"
-
-
-def _keep_data_card(data: PreparedData, folder: Path) -> None:
-    """Copy the data's card into a run, for the model card; older data has none."""
-    if (data.folder / CARD_JSON).is_file():
-        write_whole(folder / CARD_JSON, (data.folder / CARD_JSON).read_bytes())
-
-
-def _write_test_split(data: PreparedData, path: Path) -> None:
-    with path.open("w", encoding="utf-8") as lines:
-        for text, label in zip(*data.test.read_rows(), strict=True):
-            lines.write(json.dumps({"text": text, "label": label}, ensure_ascii=False) + "\n")
-
-
-def _rank_train_words(data: PreparedData) -> list[str]:
-    """Rank the words of the training split, one shard in memory at a time."""
-    return rank_words(text for shard in data.train.shards for text in read_shard(shard)[0])
-
-
-def count_classes(data: PreparedData) -> list[int]:
-    """Count the rows of each class in the training split."""
-    counts = np.zeros(len(data.labels), np.int64)
-    for shard in data.train.shards:
-        counts += np.bincount(read_shard(shard)[1], minlength=len(counts))
-    return [int(count) for count in counts]
 
 
 def train(
@@ -218,10 +170,7 @@ def _train_locked(
                     return None
                 run = read_run(target)
                 _check_same_settings(run, data, model_config, training)
-                if not run.words_path.is_file():  # trained before runs kept their words
-                    write_words(run.words_path, _rank_train_words(data))
-                if not (run.folder / CARD_JSON).is_file():
-                    _keep_data_card(data, run.folder)
+                complete_run(run, data)
                 console.print(
                     f"Run {name} is finished already (--force trains it again).", soft_wrap=True
                 )
@@ -259,68 +208,6 @@ def _check_same_settings(
         )
 
 
-def make_stream(
-    data: PreparedData,
-    training: TrainConfig,
-    *,
-    cache: CacheConfig = dataset.IN_MEMORY,
-    service: ServiceConfig | None = None,
-    start_epoch: int = 0,
-    start_step: int = 0,
-) -> dataset.TrainingStream:
-    """Make the training stream that the settings describe, from a step of an epoch on."""
-    return dataset.make_training_stream(
-        data.train.shards,
-        data.tokenizer_path,
-        num_rows=data.train.count,
-        max_tokens=data.max_tokens,
-        batch_size=training.batch_size,
-        seed=training.seed,
-        start_epoch=start_epoch,
-        start_step=start_step,
-        word_dropout=training.word_dropout,
-        subword_sampling=training.subword_sampling,
-        widths=_choose_widths(training),
-        cache=cache,
-        service=service,
-    )
-
-
-def read_batches(
-    data: PreparedData, training: TrainConfig, count: int
-) -> list[tuple[np.ndarray, np.ndarray]]:
-    """Return the first batches of a training, each padded to its longest row."""
-    plain = dataclasses.replace(training, jit_compile="off")
-    stream = make_stream(data, plain).dataset.take(count)
-    return [(ids.numpy(), labels.numpy()) for ids, labels in stream]
-
-
-def make_evaluation(data: PreparedData, split: Split, training: TrainConfig) -> tf.data.Dataset:
-    """Make one pass over a split of `data`, padded as the training is."""
-    return dataset.make_evaluation_dataset(
-        split.shards,
-        data.tokenizer_path,
-        num_rows=split.count,
-        max_tokens=data.max_tokens,
-        widths=_choose_widths(training),
-    )
-
-
-def _choose_widths(training: TrainConfig) -> tuple[int, ...] | None:
-    return dataset.WIDTHS if training.jit_compile == "on" else None
-
-
-def share_threads(directions: int) -> None:
-    """Give each reading direction its share of the cores, as long as TensorFlow has not started.
-
-    Both directions' loops run at the same time, and their products are small: on 2 cores one
-    thread each makes a step 1.2x faster than two threads a product (BiGRU(128), B=256).
-    """
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    with contextlib.suppress(RuntimeError):  # already running: its threads stay as they are
-        tf.config.threading.set_intra_op_parallelism_threads(max(1, (cores or 1) // directions))
-
-
 def start_embedding(
     model: keras.Model, data: PreparedData, training: TrainConfig, console: Console
 ) -> None:
@@ -341,30 +228,6 @@ def start_embedding(
         if rows.texts is not None and rows.texts < data.train.count:
             line += f" Read: the first {rows.texts:,} of {data.train.count:,} training texts."
         console.print(line, highlight=False, soft_wrap=True)
-
-
-def _evaluate(
-    model: keras.Model, data: PreparedData, training: TrainConfig, *, run: str
-) -> tuple[RunEvaluation, Predictions]:
-    """Calibrate a trained model, if the settings say so, and measure it as it is then."""
-    scored = score_splits(
-        model,
-        {"validation": data.validation.read_rows(), "test": data.test.read_rows()},
-        tokenizer_path=data.tokenizer_path,
-        max_tokens=data.max_tokens,
-    )
-    calibration: dict[str, Any] = {}
-    if training.calibrate:
-        calibration, scored = calibrate(model, scored)
-    evaluation = evaluate_splits(
-        scored,
-        run=run,
-        fingerprint=data.fingerprint,
-        label_names=data.labels,
-        k=training.num_predict,
-        calibration=calibration,
-    )
-    return evaluation, make_predictions(scored["test"], evaluation)
 
 
 def _fit(
@@ -412,13 +275,7 @@ def _fit(
         start_embedding(model, data, training, console)
         if training.pretrain_epochs:
             account.end_lap("start")
-            plain = dataclasses.replace(training, word_dropout=0.0, subword_sampling=0.0)
-            pretrain(
-                *(model, model_config, training, data),
-                batches=make_stream(data, plain).dataset,
-                folder=partial,
-                console=console,
-            )
+            pretrain(model, model_config, training, data, folder=partial, console=console)
             account.end_lap("pretraining")
 
     plan = plan_compute(
@@ -475,57 +332,12 @@ def _fit(
         replicas.wait()  # an end of this process would end the chief, which has yet to evaluate
         return None
 
-    # A fresh, uncompiled model: optimiser state is three times the weights and nobody's business.
-    final = build_model(model_config)
-    final.set_weights(model.get_weights())
-    evaluation, predictions = _evaluate(final, data, training, run=target.name)
-    write_evaluation(partial, evaluation, predictions)
-    account.end_lap("evaluation")
-    final.save(partial / "model.keras")
-    shutil.copyfile(data.tokenizer_path, partial / "tokenizer.model")
-    _write_test_split(data, partial / "test_split.jsonl")
-    write_words(partial / "words.txt", _rank_train_words(data))
-    _keep_data_card(data, partial)
-    for path in (*partial.glob("*.weights.h5"), partial / "checkpoint.json"):
-        path.unlink()
-    (partial / PLAN_FILE).unlink(missing_ok=True)
-    if target.exists():
-        remove_run(target)
-    account.end_lap("write")
-    examples = checkpoint.epochs_done * data.train.count
-    run = write_run(
-        partial,
-        target,
-        model=model_config,
-        training=dataclasses.asdict(training),
-        metrics={
-            name: {
-                "top_1": split.top_1.value,
-                f"top_{k}": split.top_k.value,
-                "loss": split.nll,
-            }
-            for name, split in evaluation.splits.items()
-        },
-        calibration=evaluation.calibration,
-        data={
-            "name": data.name,
-            "fingerprint": data.fingerprint,
-            "train": data.train.count,
-            "validation": data.validation.count,
-            "test": data.test.count,
-        },
-        labels=data.labels,
-        max_tokens=data.max_tokens,
-        versions=read_versions("tensorflow", "tensorflow-text", "keras", "numpy", "sentencepiece"),
-        seed=training.seed,
+    run = finish_run(
+        model,
+        *(data, model_config, training, partial, target),
         history=checkpoint.history,
-        accounting={
-            **account.to_json(),
-            "examples": examples,
-            "examples_per_s": examples / account.seconds["train"],
-            "cell": choose_cell(training.cell),
-            "compute": plan.to_json(),
-        },
+        account=account,
+        compute=plan.to_json(),
     )
     replicas.wait()
     return run

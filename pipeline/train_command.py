@@ -219,7 +219,7 @@ def train(
     prepared = prepare_together(options, console, cluster)
     import_tensorflow()
     from pipeline.distributed.replicas import start_replicas
-    from pipeline.train import share_threads
+    from pipeline.threads import share_threads
     from pipeline.train import train as train_run
 
     share_threads(2 if shape["bidirectional"] else 1)

@@ -37,7 +37,7 @@ from pipeline.oracles import OBJECTIVE, DurableOracle
 from pipeline.search_space import drop_tuner_values, make_model_config, make_train_config
 from pipeline.service.client import service_errors
 from pipeline.service.config import ServiceConfig, ServiceError
-from pipeline.train import count_classes, make_evaluation, make_stream
+from pipeline.training_data import count_classes, make_evaluation, make_stream
 from pipeline.trials import FailedTrial, Trial
 from pipeline.tune_progress import Pace, Reporter
 

@@ -32,7 +32,7 @@ from pipeline.dataset import count_steps
 from pipeline.model import build_model
 from pipeline.objective import compile_model
 from pipeline.service.config import ServiceConfig
-from pipeline.train import share_threads
+from pipeline.threads import share_threads
 
 MEMORY_INTERVAL_S = 0.01
 

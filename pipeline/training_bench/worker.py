@@ -35,7 +35,7 @@ def make_batches(
 ) -> tf.data.Dataset:
     """Return the endless batches of a contender, shuffled anew in every epoch."""
     from pipeline import dataset
-    from pipeline.train import make_stream
+    from pipeline.training_data import make_stream
 
     if contender.batching == "windows":
         return make_stream(data, training).dataset
@@ -131,7 +131,7 @@ def make_trainer(job: dict[str, Any]) -> tuple[Contender, PreparedData, TrainCon
     from pipeline.dataset import count_steps
     from pipeline.model import build_model
     from pipeline.objective import OneCycle, compile_model, make_metrics
-    from pipeline.train import share_threads
+    from pipeline.threads import share_threads
 
     contender = CONTENDERS[job["contender"]]
     data = read_prepared(Path(job["data"]))
@@ -162,7 +162,7 @@ def settle_compute(
     """Decide about XLA where the contender leaves it open; return the settings and the reason."""
     from pipeline import compute_plan
     from pipeline.dataset import count_steps
-    from pipeline.train import read_batches
+    from pipeline.training_data import read_batches
 
     if training.jit_compile != "auto":
         return training, None
@@ -225,7 +225,7 @@ def train_contender(job: dict[str, Any]) -> dict[str, Any]:
         JSON values: `top_1` and `top_k` (shares of the validation rows), `wall_s` of the training.
     """
     from pipeline.dataset import count_steps
-    from pipeline.train import make_evaluation
+    from pipeline.training_data import make_evaluation
 
     contender, data, training, model = make_trainer(job)
     training, _ = settle_compute(model, data, training)

@@ -90,7 +90,12 @@ def test_a_surface_of_few_trials_does_not_talk_about_its_fit(
     told: list[str] = []
 
     def fit(self: Any, *data: Any, **options: Any) -> Any:
-        warnings.warn("close to the specified lower bound", ConvergenceWarning, stacklevel=2)
+        where = {
+            "filename": "kernels.py",
+            "lineno": 1,
+            "module": "sklearn.gaussian_process.kernels",
+        }
+        warnings.warn_explicit("close to the lower bound", ConvergenceWarning, **where)
         told.append("surface")
         return real(self, *data, **options)
 

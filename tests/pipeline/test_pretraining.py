@@ -104,12 +104,10 @@ def pretrain_it(
     from rich.console import Console
 
     from pipeline.pretraining import pretrain
-    from pipeline.train import make_stream
 
     training = dataclasses.replace(TRAINING, **changes)
     pretrain(
         *(model, config, training, prepared),
-        batches=make_stream(prepared, training).dataset,
         folder=folder,
         console=Console(quiet=True),
     )
