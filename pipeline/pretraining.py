@@ -17,6 +17,7 @@ import numpy as np
 import tensorflow as tf
 from rich.console import Console
 
+from pipeline.cache_folder import CacheConfig
 from pipeline.config import PAD_ID, ModelConfig, TrainConfig
 from pipeline.data_folder import PreparedData
 from pipeline.dataset import count_steps, make_id_blocks
@@ -39,6 +40,7 @@ def pretrain(
     training: TrainConfig,
     data: PreparedData,
     *,
+    cache: CacheConfig,
     folder: Path,
     console: Console,
 ) -> None:
@@ -49,6 +51,7 @@ def pretrain(
         config: Its shape.
         training: `pretrain_epochs`, batch size, rate, decay and seed count.
         data: A prepared data folder.
+        cache: Where tokenised rows are kept between epochs.
         folder: The partial run folder. What was learnt is kept there until the classifier's first
             checkpoint, so that a training killed in between does not learn it again.
         console: Where progress goes.
@@ -65,7 +68,7 @@ def pretrain(
     if kept.is_file():
         encoder.load_weights(kept)
     else:
-        _fit(encoder, training, data, console)
+        _fit(encoder, training, data, cache, console)
         partial = kept.with_name(f"partial-{PRETRAINED_FILE}")
         encoder.save_weights(partial, overwrite=True)
         partial.replace(kept)
@@ -77,6 +80,7 @@ def _fit(
     encoder: keras.Model,
     training: TrainConfig,
     data: PreparedData,
+    cache: CacheConfig,
     console: Console,
 ) -> None:
     steps = count_steps(data.train.count, training.batch_size)
@@ -92,7 +96,7 @@ def _fit(
     bar = EpochBar(console, title="language model", num_epochs=epochs, steps=steps)
     try:
         model.fit(
-            make_stream(data, whole).dataset,
+            make_stream(data, whole, cache=cache).dataset,
             epochs=epochs,
             steps_per_epoch=steps,
             callbacks=[bar],

@@ -275,7 +275,12 @@ def _fit(
         start_embedding(model, data, training, console)
         if training.pretrain_epochs:
             account.end_lap("start")
-            pretrain(model, model_config, training, data, folder=partial, console=console)
+            pretrain(
+                *(model, model_config, training, data),
+                cache=cache,
+                folder=partial,
+                console=console,
+            )
             account.end_lap("pretraining")
 
     plan = plan_compute(

@@ -103,11 +103,13 @@ def pretrain_it(
 
     from rich.console import Console
 
+    from pipeline.dataset import IN_MEMORY
     from pipeline.pretraining import pretrain
 
     training = dataclasses.replace(TRAINING, **changes)
     pretrain(
         *(model, config, training, prepared),
+        cache=IN_MEMORY,
         folder=folder,
         console=Console(quiet=True),
     )
