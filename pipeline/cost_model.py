@@ -42,7 +42,7 @@ def table_megabytes(config: ModelConfig) -> float:
     return config.directions * config.vocab_size * 3 * config.units * 4 / 1e6
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class CostModel:
     """Predicts latencies from one machine's calibration.
 

@@ -187,7 +187,16 @@ def test_hyperband_goes_on_from_the_weights_of_the_round_before(
         "pipeline.oracles._Hyperband._get_size", lambda self, bracket_num, round_num: 1
     )
     sizes, times = np.array([16.0, 256.0]), np.array([1.0, 16.0])
-    cost_model = CostModel(sizes, times, times, sizes, times / 1000, 0.0, "test")
+    cost_model = CostModel(
+        units=sizes,
+        call_us=0.0,
+        first_us=times,
+        step_us=times,
+        projection_units=sizes,
+        projection_us=times / 1000,
+        head_us=0.0,
+        engine="test",
+    )
     most_mb = 2 * prepared.vocab_size * 3 * 32 * 4 / 1e6  # two directions of 32, or one of 64
     found = search(
         prepared,
