@@ -83,6 +83,16 @@ def run_child(job: dict[str, Any]) -> dict[str, Any]:
     return result
 
 
+def _make_job(name: str, data: Path, model: ModelConfig, training: TrainConfig) -> dict[str, Any]:
+    """Return what a child needs to know of a contender, whatever it shall do with it."""
+    return {
+        "contender": name,
+        "data": str(data),
+        "model": model.to_json(),
+        "training": training.to_json(),
+    }
+
+
 def measure(
     data: Path,
     *,
@@ -111,15 +121,9 @@ def measure(
         random.Random(training.seed + number).shuffle(order)
         for name in order:
             advance(f"round {number + 1}: {name}", len(entries), profile.rounds * len(contenders))
-            job = {
-                "contender": name,
-                "data": str(data),
-                "model": model.to_json(),
-                "training": training.to_json(),
-                **asdict(profile),
-                "in_full": False,
-            }
-            entries.append({"round": number, "contender": name, **run_child(job)})
+            job = _make_job(name, data, model, training)
+            found = run_child({**job, **asdict(profile), "in_full": False})
+            entries.append({"round": number, "contender": name, **found})
     return entries
 
 
@@ -147,15 +151,9 @@ def train_in_full(
     found = []
     for number, name in enumerate(chosen):
         advance(f"training in full: {name}", number, len(chosen))
-        job = {
-            "contender": name,
-            "data": str(data),
-            "model": model.to_json(),
-            "training": training.to_json(),
-            "timeout_s": FULL_TIMEOUT_S,
-            "in_full": True,
-        }
-        found.append({"contender": name, **run_child(job)})
+        job = _make_job(name, data, model, training)
+        result = run_child({**job, "timeout_s": FULL_TIMEOUT_S, "in_full": True})
+        found.append({"contender": name, **result})
     return found
 
 

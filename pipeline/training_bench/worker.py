@@ -58,6 +58,7 @@ def make_batches(
         bucket_batch_sizes=[training.batch_size] * (len(bounds) + 1),
         padding_values=(PAD_ID, None),
         pad_to_bucket_boundary=training.jit_compile == "on",
+        drop_remainder=True,  # of an endless stream there is none; it fixes the batch's size
     ).prefetch(tf.data.AUTOTUNE)
 
 
@@ -119,6 +120,13 @@ def loop(model: keras.Model, batches: tf.data.Dataset, passes: int) -> dict[str,
     return {"first_s": first_s, "wall_s": wall_s, "cpu_s": cpu_s}
 
 
+def count_total_steps(data: PreparedData, training: TrainConfig) -> int:
+    """Return the steps of a whole training."""
+    from pipeline.dataset import count_steps
+
+    return count_steps(data.train.count, training.batch_size) * training.num_epochs
+
+
 def make_trainer(job: dict[str, Any]) -> tuple[Contender, PreparedData, TrainConfig, keras.Model]:
     """Build and compile a job's model as its contender does, with one loss and schedule for all.
 
@@ -128,7 +136,6 @@ def make_trainer(job: dict[str, Any]) -> tuple[Contender, PreparedData, TrainCon
     import keras
 
     from pipeline.allocator import keep_freed_memory
-    from pipeline.dataset import count_steps
     from pipeline.model import build_model
     from pipeline.objective import OneCycle, compile_model, make_metrics
     from pipeline.threads import share_threads
@@ -141,7 +148,7 @@ def make_trainer(job: dict[str, Any]) -> tuple[Contender, PreparedData, TrainCon
         keep_freed_memory()
         share_threads(config.directions)
     keras.utils.set_random_seed(training.seed)
-    total = count_steps(data.train.count, training.batch_size) * training.num_epochs
+    total = count_total_steps(data, training)
     model = build_model(config, cell=contender.cell)
     compile_model(model, training, num_classes=config.num_classes, total_steps=total)
     if not contender.is_ours:
@@ -161,14 +168,12 @@ def settle_compute(
 ) -> tuple[TrainConfig, str | None]:
     """Decide about XLA where the contender leaves it open; return the settings and the reason."""
     from pipeline import compute_plan
-    from pipeline.dataset import count_steps
     from pipeline.training_data import read_batches
 
     if training.jit_compile != "auto":
         return training, None
-    total = count_steps(data.train.count, training.batch_size) * training.num_epochs
     tried = read_batches(data, training, compute_plan.PROBE_BATCHES)
-    plan = compute_plan.measure(model, tried, steps_left=total)
+    plan = compute_plan.measure(model, tried, steps_left=count_total_steps(data, training))
     return compute_plan.settle(model, training, plan), str(plan)
 
 
